@@ -1,0 +1,60 @@
+# Every command people run. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo local test test-fast test-long lint format package clean
+
+# The first of these that is Python 3.13, which the Lambda runs on.
+PYTHON ?= $(shell for python in python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+INTERVAL ?= 600
+STAGE ?= prod
+
+# What make installs is what its commands run: the venv's python also for `sls`.
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/installed node_modules/installed ## install everything into .venv and node_modules
+
+.venv/installed: requirements.txt constraints.txt layers/pandas-pg8000/requirements.txt .python-version
+	@test -n "$(PYTHON)" || { echo "Python 3.13 is needed: pyenv install 3.13, or PYTHON=/path/to/it"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+node_modules/installed: package.json package-lock.json
+	@command -v npm >/dev/null || { echo "Node 20 or newer is needed, with npm"; exit 1; }
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+demo: setup ## run the whole service on this machine, once: database, deployment, two ingestions
+	python -m local.demo
+
+local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=seconds between ticks
+	python -m local.serve --interval $(INTERVAL)
+
+test: lint ## lint and all tests but the long ones
+	python -m pytest -m "not long"
+
+test-fast: setup ## unit and integration tests only
+	python -m pytest -m "not long and not e2e" tests/unit tests/integration
+
+test-long: setup ## the tests that take minutes
+	python -m pytest -m long
+
+lint: setup ## ruff and mypy
+	ruff check
+	ruff format --check
+	mypy
+
+format: setup ## let ruff mend what it can
+	ruff check --fix
+	ruff format
+
+package: setup ## build what `sls deploy` would upload, into .serverless
+	AWS_ACCESS_KEY_ID=package AWS_SECRET_ACCESS_KEY=package sls package --stage $(STAGE)
+
+clean: ## remove everything that make has built
+	rm -rf .venv node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
