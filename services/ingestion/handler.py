@@ -1,0 +1,123 @@
+"""The Lambda's entry: settings, clients and connection for `ingest`, and word of how it went."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from services.ingestion.ingest import Limits, ingest
+from services.ingestion.tables import TABLES
+from shared import telemetry
+from shared.database import connect
+from shared.errors import EventError
+from shared.secrets import get_credentials
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# What the last batch, the summary and the end of the process may take.
+_RESERVED_SECONDS = 30.0
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Land what is new in the tables the event names, `{}` being all of them.
+
+    Args:
+        event: `{}` or `{"tables": ["address"]}`.
+        context: Lambda's; only the remaining time is used.
+
+    Returns:
+        `rows`, `tables` (see `ingest`) and, for the state machine, whether there is `more` and how
+        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp.
+
+    Raises:
+        PipelineError: one of `shared.errors`; logged as ERROR.
+    """
+    started = time.monotonic()
+    try:
+        settings = Settings.from_env(os.environ)
+        summary = _run(requested_tables(event), settings, context)
+    except Exception as error:
+        telemetry.failure("The run failed", error)
+        raise
+    finally:
+        telemetry.emit(
+            {"Heartbeat": 1, "RunSeconds": time.monotonic() - started},
+            {"stage": os.environ.get("STAGE", "unknown")},
+        )
+    return summary
+
+
+def requested_tables(event: object) -> Sequence[str]:
+    """Return the tables an event asks for, in the order they are to be read.
+
+    Raises:
+        EventError: the event is neither empty nor a list of tables of ours.
+    """
+    if event == {}:
+        return TABLES
+    names = event.get("tables") if isinstance(event, dict) and len(event) == 1 else None
+    if not isinstance(names, list) or not names:
+        raise EventError(
+            'The event must be {} for all tables or {"tables": ["address", ...]} for some.'
+        )
+    unknown = [name for name in names if name not in TABLES]
+    if unknown:
+        raise EventError(f"No table of ours: {unknown}. There are {', '.join(TABLES)}.")
+    return [table for table in TABLES if table in names]
+
+
+def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    limits = Limits(
+        settings.batch_rows,
+        settings.writer_wait_seconds,
+        lambda: context.get_remaining_time_in_millis() / 1000 - _RESERVED_SECONDS,
+    )
+    credentials = get_credentials(settings.db_secret_id)
+    with connect(
+        credentials, ROOT / settings.db_ca_file, settings.statement_timeout_seconds
+    ) as connection:
+        summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
+    for table, done in summary["tables"].items():
+        _emit_table(settings.stage, table, done)
+    logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
+    telemetry.logger().info("Run ended", extra=logged)
+    oldest = datetime.now(UTC) - timedelta(seconds=settings.backlog_seconds)
+    return summary | {
+        "again_if_started_after": oldest.isoformat(timespec="milliseconds")[:-6] + "Z"
+    }
+
+
+@cache
+def s3_client() -> S3Client:
+    """Return the process's client, one that gives up in time to say so."""
+    return boto3.client(
+        "s3",
+        config=Config(
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            max_pool_connections=16,
+        ),
+    )
+
+
+def _emit_table(stage: str, table: str, done: dict[str, Any]) -> None:
+    values = {"RowsIngested": done["rows"], "BytesIngested": done["bytes"]}
+    if done["held_back_rows"]:
+        values["HeldBackRows"] = done["held_back_rows"]
+    if any(values.values()):
+        telemetry.emit(values, {"stage": stage, "table": table})

@@ -1,0 +1,157 @@
+"""How we connect to PostgreSQL and what its errors mean; nothing about tables."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import Connection
+
+from shared.errors import ConfigError, PipelineError, SourceError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from shared.settings import Credentials
+
+CONNECT_TIMEOUT_SECONDS = 5
+
+# Classes of SQLSTATE that another try may mend: connection, rollback, resources, not in the right
+# state (a lock), operator intervention (shutdown, statement timeout), system.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
+
+_REMEDIES = {
+    "28P01": "Put the right username and password into the secret.",
+    "28000": "Check username, pg_hba.conf and TLS rules of the server.",
+    "3D000": "Put the right dbname into the secret.",
+    "42501": "GRANT the role what it lacks: USAGE on the schema, SELECT on the table.",
+    "42P01": "Check the name of the table, and the role's search_path.",
+}
+
+
+def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: int) -> Connection:
+    """Open a read-only session; TLS is verified, except over a unix socket.
+
+    Each statement is a transaction of its own and ends after `statement_timeout_seconds`.
+
+    Raises:
+        SourceUnavailableError: the server does not answer, or not now.
+        SourceError: the server answered and is not to be used: certificate, password, database.
+        ConfigError: the CA file is missing or holds no certificate.
+    """
+    # pg8000's default tries TLS without checking the certificate, and falls back to plain text
+    # without a word: only a context of our own, or False, is what it says.
+    tls = False if credentials.unix_socket else _verifying_context(ca_file)
+    place = f"PostgreSQL at {credentials.host}:{credentials.port}"
+    with database_errors(place), _open_socket(credentials) as opened:
+        try:
+            connection = Connection(
+                credentials.username,
+                password=credentials.password,
+                database=credentials.dbname,
+                host=credentials.host,
+                sock=opened,
+                ssl_context=tls,
+                application_name="totesys-ingestion",
+                startup_params={"options": _session_options(statement_timeout_seconds)},
+            )
+        except ssl.SSLError as error:
+            raise SourceError(
+                f"{place} has a certificate that is not to be trusted: {error.reason}. "
+                "Use the host name in the certificate, and a CA file that holds its issuer."
+            ) from error
+        # The timeout so far is one for each read. A statement may be quiet for longer.
+        connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
+        return connection
+
+
+@contextmanager
+def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
+    """Reach the server; a socket that becomes no connection is closed, whatever pg8000 leaves."""
+    address = (credentials.host, credentials.port)
+    if credentials.unix_socket:
+        opened = socket.socket(socket.AF_UNIX)
+    else:
+        opened = socket.create_connection(address, CONNECT_TIMEOUT_SECONDS)
+    try:
+        opened.settimeout(CONNECT_TIMEOUT_SECONDS)
+        if credentials.unix_socket:
+            opened.connect(credentials.unix_socket)
+        else:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        yield opened
+    except BaseException:
+        # Not close(): that waits for the file pg8000 made of it, which nobody closes.
+        if (descriptor := opened.detach()) != -1:
+            os.close(descriptor)
+        raise
+
+
+def _verifying_context(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"No CA certificates in {ca_file}: {error.strerror or error}. Mend DB_CA_FILE."
+        ) from error
+
+
+def _session_options(statement_timeout_seconds: int) -> str:
+    milliseconds = statement_timeout_seconds * 1000
+    options = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds // 2,
+        "idle_in_transaction_session_timeout": milliseconds,
+        "TimeZone": "UTC",
+        "DateStyle": "ISO",
+        "IntervalStyle": "postgres",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in options.items())
+
+
+@contextmanager
+def database_errors(what: str) -> Iterator[None]:
+    """Turn errors of the driver into ours.
+
+    Args:
+        what: whom the message names as the one that failed.
+
+    Raises:
+        SourceUnavailableError: another try may mend it.
+        SourceError: somebody has to mend it.
+    """
+    try:
+        yield
+    except (DatabaseError, InterfaceError, OSError) as error:
+        refusal = _refusal(error)
+        if refusal:
+            raise _explain(what, refusal) from error
+        if "refuses SSL" in str(error):
+            raise SourceError(f"{what} offers no TLS. Turn `ssl` on in the server.") from error
+        raise SourceUnavailableError(
+            f"{what} does not answer: {error}. Check that it runs, and that security groups and "
+            "subnets let the function reach it."
+        ) from error
+
+
+def _refusal(error: BaseException | None) -> DatabaseError | None:
+    """Return what the server said, which pg8000 buries when it then fails to say goodbye to it."""
+    while error is not None and not isinstance(error, DatabaseError):
+        error = error.__context__
+    return error
+
+
+def _explain(what: str, error: DatabaseError) -> PipelineError:
+    # Only the primary message: DETAIL and CONTEXT may quote values of rows.
+    fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    code, message = fields.get("C", "?????"), fields.get("M", "no message")
+    kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
+    remedy = _REMEDIES.get(code, "Look the code up in PostgreSQL's table of error codes.")
+    return kind(f"{what}: {message} (SQLSTATE {code}). {remedy}")

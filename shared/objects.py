@@ -1,0 +1,129 @@
+"""A bucket, reduced to what exactness needs: read, list, and write without overwriting blindly.
+
+The only S3 calls of the services. Nothing but "no such key" ever reads as absent.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import LandingError, LandingUnavailableError, PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mypy_boto3_s3 import S3Client
+
+_BUSY = {
+    "SlowDown",
+    "RequestTimeout",
+    "ConditionalRequestConflict",
+    "Throttling",
+    "429",
+    "409",
+}
+_REMEDIES = {
+    "NoSuchBucket": "Deploy the bucket, or mend BUCKET_NAME.",
+    "AccessDenied": "Let the function's role s3:GetObject and s3:PutObject on the objects of the "
+    "bucket and s3:ListBucket on the bucket (without it a missing key is refused, too).",
+}
+
+
+class StoredObject(NamedTuple):
+    """An object as it was read."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket and the client to reach it.
+
+    Every method raises LandingError if S3 refuses and LandingUnavailableError if it fails, is
+    overloaded or can't be reached.
+    """
+
+    client: S3Client
+    name: str
+
+    def get(self, key: str) -> StoredObject | None:
+        """Return an object, or None if there is none."""
+        with self._errors("read", key):
+            try:
+                found = self.client.get_object(Bucket=self.name, Key=key)
+                return StoredObject(found["Body"].read(), found["ETag"])
+            except self.client.exceptions.NoSuchKey:
+                return None
+
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        """Return an object's user metadata, or None if there is no such object."""
+        with self._errors("look up", key):
+            try:
+                return self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "404":
+                    return None
+                raise
+
+    def keys(self, folder: str) -> Iterator[str]:
+        """Yield the keys right below a folder (`address/`), not those of folders in it."""
+        with self._errors("list", folder):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=folder, Delimiter="/"
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"]
+
+    def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
+        """Write a new object; return False, and change nothing, if there is one of that name.
+
+        A PUT that S3 applied and answered with an error is tried again by the client and then
+        finds its own object: False can mean that it was us.
+        """
+        return self._put(key, body, IfNoneMatch="*", Metadata=dict(metadata or {})) is not None
+
+    def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
+        """Write over the object read with this `etag` (None: over nothing).
+
+        Returns:
+            The new etag; None, having changed nothing, if it has another content by now.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        return self._put(key, body, **condition)
+
+    def _put(self, key: str, body: bytes, **options: Any) -> str | None:
+        with self._errors("write", key):
+            try:
+                written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)
+            except ClientError as error:
+                # If-Match on an object that is gone is a 404: it changed, too.
+                if error.response["Error"]["Code"] in {"PreconditionFailed", "NoSuchKey"}:
+                    return None
+                raise
+        return written["ETag"]
+
+    @contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        what = f"Could not {action} s3://{self.name}/{key}"
+        try:
+            yield
+        except ClientError as error:
+            raise _explain(what, error) from error
+        except BotoCoreError as error:
+            raise LandingUnavailableError(f"{what}: {error}. It is tried again.") from error
+
+
+def _explain(what: str, error: ClientError) -> PipelineError:
+    code = error.response["Error"].get("Code", "")
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    if status >= 500 or code in _BUSY:
+        return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It is tried again.")
+    code = "AccessDenied" if status == 403 else code
+    remedy = _REMEDIES.get(code, "Look the code up in the S3 API reference.")
+    return LandingError(f"{what}: {code}. {remedy}")

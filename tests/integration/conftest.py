@@ -1,0 +1,68 @@
+"""The S3 of the integration tests: moto's server, over HTTP, shared by the session."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from services.ingestion.handler import s3_client
+from shared import telemetry
+from shared.objects import Bucket
+from shared.secrets import secrets_provider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REGION = "eu-west-2"
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """The address of an AWS stand-in without state."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(aws_endpoint, monkeypatch):
+    """Let every client made in the test talk to the stand-in; make clients by service name."""
+    for name in ("AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    yield boto3.client
+    # What a warm process keeps is bound to this endpoint.
+    s3_client.cache_clear()
+    secrets_provider.cache_clear()
+
+
+@pytest.fixture
+def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Return what has been logged in the test so far, parsed."""
+    stream = io.StringIO()
+    handler = telemetry.logger().registered_handler
+    before = handler.setStream(stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    handler.setStream(before)
+
+
+@pytest.fixture
+def bucket(aws) -> Bucket:
+    """A new bucket."""
+    client = aws("s3")
+    name = f"test-{uuid.uuid4()}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return Bucket(client, name)

@@ -1,0 +1,77 @@
+"""Who may import whom, as the layout promises."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "services.ingestion"
+ALLOWED = {
+    "handler": {"ingest", "tables"},
+    "ingest": {"source", "landing", "tables"},
+    "source": {"columns", "tables"},
+    "landing": {"keys", "tables"},
+    "columns": set(),
+    "keys": set(),
+    "tables": set(),
+    "__init__": {"landing", "source"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def test_dependencies_point_one_way():
+    for path in sorted((ROOT / "services/ingestion").glob("*.py")):
+        modules = {
+            name.removeprefix(f"{SERVICE}.").split(".")[0]
+            for name in imports(path)
+            if name.startswith(f"{SERVICE}.")
+        }
+        assert modules <= ALLOWED[path.stem], path.name
+
+
+def test_shared_knows_no_service_and_the_service_no_local_stage():
+    for path in (ROOT / "shared").rglob("*.py"):
+        assert not [name for name in imports(path) if name.startswith(("services", "local"))]
+    for path in (ROOT / "services").rglob("*.py"):
+        assert not [name for name in imports(path) if name.startswith("local")]
+
+
+def test_the_run_knows_neither_boto3_nor_pg8000():
+    tree = ast.parse((ROOT / "services/ingestion/ingest.py").read_text())
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    at_run_time = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)] + [
+        name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names
+    ]
+    assert not {"boto3", "botocore", "pg8000"} & {name.split(".")[0] for name in at_run_time}
+    assert not {"boto3", "botocore", "pg8000"} & names
+
+
+@pytest.mark.parametrize("module", ["services.ingestion", "services.ingestion.handler"])
+def test_pandas_is_not_imported_before_a_table_has_rows(module):
+    script = f"import sys, {module}; print(sorted({{'pandas', 'numpy'}} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_three_functions_are_importable_from_the_service():
+    import services.ingestion as service
+
+    assert Path(service.__file__).is_relative_to(ROOT)
+    assert sorted(service.__all__) == ["get_latest_id", "get_table_data", "write_table_data"]
+    assert all(callable(getattr(service, name)) for name in service.__all__)

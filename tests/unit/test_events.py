@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from services.ingestion.handler import requested_tables
+from services.ingestion.tables import TABLES
+from shared.errors import EventError
+
+
+def test_no_event_means_all_tables_of_ours():
+    assert requested_tables({}) == TABLES
+    assert len(TABLES) == 11
+    assert "_prisma_migrations" not in TABLES
+
+
+def test_some_tables_are_read_in_the_order_of_all():
+    assert requested_tables({"tables": ["address", "payment"]}) == ["payment", "address"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "address",
+        {"table": "address"},
+        {"tables": "address"},
+        {"tables": []},
+        {"tables": ["address"], "limit": 3},
+        {"tables": {"address": 1}},
+    ],
+    ids=repr,
+)
+def test_anything_else_says_what_an_event_looks_like(event):
+    with pytest.raises(EventError, match=r"The event must be \{\} for all tables or"):
+        requested_tables(event)
+
+
+@pytest.mark.parametrize("name", ["_prisma_migrations", "Address", "", 7, ["address"]], ids=repr)
+def test_an_unknown_table_is_named_and_the_known_ones_too(name):
+    with pytest.raises(EventError, match="No table of ours") as failure:
+        requested_tables({"tables": ["address", name]})
+    assert repr(name) in str(failure.value)
+    assert "payment_type" in str(failure.value)

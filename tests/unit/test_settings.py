@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shared.errors import ConfigError
+from shared.settings import ENVIRONMENT, Credentials, Settings
+
+ENV = {
+    "BUCKET_NAME": "prod-ingestion-bucket",
+    "STAGE": "prod",
+    "DB_SECRET_ID": "prod/totesys",
+    "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
+}
+SECRET = {
+    "host": "db.example.com",
+    "port": 5432,
+    "dbname": "totesys",
+    "username": "reader",
+    "password": "hunter2",
+}
+
+
+def test_the_rest_has_defaults():
+    settings = Settings.from_env(ENV)
+    assert settings.bucket_name == "prod-ingestion-bucket"
+    assert (settings.batch_rows, settings.writer_wait_seconds) == (50_000, 30)
+
+
+def test_every_variable_is_read():
+    numbers = {name: str(n) for n, name in enumerate(ENVIRONMENT, start=7)}
+    settings = Settings.from_env(numbers)
+    assert [getattr(settings, name.lower()) for name in ENVIRONMENT] == [
+        numbers[name] if name in ENV else int(numbers[name]) for name in ENVIRONMENT
+    ]
+
+
+def test_all_faults_of_the_environment_are_named_at_once():
+    faulty = {"BUCKET_NAME": "", "STAGE": "prod", "BATCH_ROWS": "0", "BACKLOG_SECONDS": "5 min"}
+    with pytest.raises(ConfigError) as failure:
+        Settings.from_env(faulty)
+    message = str(failure.value)
+    for fault in (
+        "BUCKET_NAME is not set",
+        "DB_SECRET_ID is not set",
+        "DB_CA_FILE is not set",
+        "BATCH_ROWS must be a whole number from 1, not '0'",
+        "BACKLOG_SECONDS must be a whole number from 0, not '5 min'",
+        "serverless.yml",
+    ):
+        assert fault in message
+    assert "STAGE" not in message
+
+
+@pytest.mark.parametrize("port", [5432, "5432"])
+def test_a_port_may_be_text_as_rds_secrets_have_it(port):
+    credentials = Credentials.from_secret("s", json.dumps(SECRET | {"port": port}))
+    assert credentials == Credentials("db.example.com", 5432, "totesys", "reader", "hunter2")
+
+
+def test_all_faults_of_the_secret_are_named_at_once_and_no_value():
+    faulty = {"host": "", "port": "99999", "username": 7, "password": "hunter2"}
+    with pytest.raises(ConfigError) as failure:
+        Credentials.from_secret("prod/totesys", json.dumps(faulty))
+    message = str(failure.value)
+    for name in ("prod/totesys", "`host`", "`port`", "`dbname`", "`username`"):
+        assert name in message
+    assert "`password`" not in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("text", ["hunter2", "", '["hunter2"]', '{"password": "hunter2"'])
+def test_a_secret_that_is_no_json_object_is_not_quoted(text):
+    with pytest.raises(ConfigError, match="is not a JSON object") as failure:
+        Credentials.from_secret("prod/totesys", text)
+    assert "hunter2" not in str(failure.value)
+    assert failure.value.__cause__ is None
+
+
+def test_the_password_is_never_shown():
+    assert "hunter2" not in repr(Credentials.from_secret("s", json.dumps(SECRET)))
