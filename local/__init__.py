@@ -1,0 +1,1 @@
+"""The local stage: what the service needs of AWS and of Totesys, on one machine."""

@@ -1,0 +1,92 @@
+"""PostgreSQL for the tests: one server for all of them, a database of its own for each."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from pg8000.exceptions import InterfaceError
+
+from local import totesys as totesys_database
+from local.database import ADMIN, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pg8000.native import Connection
+
+_numbers = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pg8000 lose a connection: its buffer still holds the farewell nobody can take."""
+    lost = (
+        r"ignore:Exception ignored in. <_io.BufferedRWPair:pytest.PytestUnraisableExceptionWarning"
+    )
+    config.addinivalue_line("filterwarnings", lost)
+
+
+class Database:
+    """A database that one test has for itself; what the test leaves open is closed after it."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.secret = server.secret(name)
+        self._connections: list[Connection] = []
+
+    def connect(self, user: str = ADMIN) -> Connection:
+        """Open a connection, as the superuser or as `reader`, the user in the secret."""
+        connection = self.server.connect(self.name, user)
+        self._connections.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self._connections:
+            # The test may have closed it, or the server.
+            with suppress(InterfaceError, OSError):
+                connection.close()
+
+
+@contextmanager
+def _temporary_database(server: Server, template: str | None = None) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    server.create_database(name, template)
+    with closing(Database(server, name)) as database:
+        yield database
+    server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One embedded server for the whole test session."""
+    with Server.start() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def totesys_template(server: Server) -> str:
+    """The name of a seeded Totesys database, for `totesys` to copy; nobody connects to it."""
+    name = "totesys_template"
+    server.create_database(name)
+    with closing(server.connect(name)) as connection:
+        totesys_database.create(connection)
+        totesys_database.seed(connection, events=300)
+    return name
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    """An empty database."""
+    with _temporary_database(server) as created:
+        yield created
+
+
+@pytest.fixture
+def totesys(server: Server, totesys_template: str) -> Iterator[Database]:
+    """A Totesys database with 300 business events."""
+    with _temporary_database(server, totesys_template) as created:
+        yield created
