@@ -30,8 +30,13 @@ def get_credentials(secret_id: str) -> Credentials:
 @cache
 def secrets_provider() -> SecretsProvider:
     """Return the process's provider, which keeps a secret for a while and gives up in time."""
-    retries = {"mode": "standard", "total_max_attempts": 3}
-    return SecretsProvider(boto_config=Config(connect_timeout=5, read_timeout=10, retries=retries))
+    return SecretsProvider(
+        boto_config=Config(
+            connect_timeout=5,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        )
+    )
 
 
 def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailableError:

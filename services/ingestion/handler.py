@@ -110,7 +110,6 @@ def s3_client() -> S3Client:
             connect_timeout=5,
             read_timeout=30,
             retries={"mode": "standard", "total_max_attempts": 4},
-            max_pool_connections=16,
         ),
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
-_PARALLEL_READS = 11
+_PARALLEL_READS = 10  # the connections a client of boto3 keeps by default
 
 
 def _for_ever() -> float:

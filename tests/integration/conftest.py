@@ -54,6 +54,7 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Return what has been logged in the test so far, parsed."""
     stream = io.StringIO()
     handler = telemetry.logger().registered_handler
+    assert isinstance(handler, logging.StreamHandler)
     before = handler.setStream(stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     handler.setStream(before)

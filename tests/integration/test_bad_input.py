@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from types import SimpleNamespace
 
 import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from services.ingestion.handler import lambda_handler
 from shared.errors import (
@@ -19,7 +19,14 @@ from shared.errors import (
 )
 from tests.helpers import landed
 
-CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+
+class Context(LambdaContext):
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 240_000
+
+
+CONTEXT = Context()
 
 
 @pytest.fixture

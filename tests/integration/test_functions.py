@@ -65,10 +65,11 @@ def test_keys_latest_json_and_message_are_to_the_letter(addresses, bucket):
         "message": "30 lines of data successfully written to 'address' table",
     }
     [key] = landed.data_keys(bucket, "address")
-    [timestamp] = re.fullmatch(r"address/30-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.jsonl", key).groups()
+    found = re.fullmatch(r"address/30-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.jsonl", key)
+    assert found
     assert json.loads(landed.body(bucket, "address/latest.json")) == {
         "latest_row_id": 30,
-        "timestamp": timestamp,
+        "timestamp": found[1],
         "rows_ingested": 30,
     }
     assert get_latest_id("address", bucket.client, bucket.name) == 30
