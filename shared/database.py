@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pg8000.exceptions import DatabaseError, InterfaceError
@@ -69,6 +69,12 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
         # The timeout so far is one for each read. A statement may be quiet for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
         return connection
+
+
+def disconnect(connection: Connection) -> None:
+    """Close a session, which may have broken off: saying goodbye is no reason to fail."""
+    with suppress(InterfaceError, OSError):
+        connection.close()
 
 
 @contextmanager

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import ConnectionError as UnreachableError
+from botocore.parsers import ResponseParserError
 
 from shared.errors import LandingError, LandingUnavailableError, PipelineError
 
@@ -18,14 +26,18 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-_BUSY = {
-    "SlowDown",
-    "RequestTimeout",
-    "ConditionalRequestConflict",
-    "Throttling",
-    "429",
-    "409",
-}
+# No answer, half an answer, or one that is not S3's. All other errors of botocore are our own
+# doing, credentials or a name that can't be, say.
+_BROKEN_OFF = (
+    UnreachableError,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+)
+# 409: somebody is writing the same key at this moment, and S3 does not know yet who is first.
+_BUSY_STATUSES = {409, 429}
+_BUSY_CODES = {"RequestTimeout", "SlowDown"}
 _REMEDIES = {
     "NoSuchBucket": "Deploy the bucket, or mend BUCKET_NAME.",
     "AccessDenied": "Let the function's role s3:GetObject and s3:PutObject on the objects of the "
@@ -115,15 +127,17 @@ class Bucket:
             yield
         except ClientError as error:
             raise _explain(what, error) from error
-        except BotoCoreError as error:
+        except _BROKEN_OFF as error:
             raise LandingUnavailableError(f"{what}: {error}. It is tried again.") from error
+        except BotoCoreError as error:
+            raise LandingError(f"{what}: {error}. Mend the deployment.") from error
 
 
 def _explain(what: str, error: ClientError) -> PipelineError:
     code = error.response["Error"].get("Code", "")
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-    if status >= 500 or code in _BUSY:
+    if status >= 500 or status in _BUSY_STATUSES or code in _BUSY_CODES:
         return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It is tried again.")
-    code = "AccessDenied" if status == 403 else code
+    code = "AccessDenied" if code == "403" else code  # all that the answer to a HEAD can say
     remedy = _REMEDIES.get(code, "Look the code up in the S3 API reference.")
     return LandingError(f"{what}: {code}. {remedy}")

@@ -15,7 +15,7 @@ from botocore.config import Config
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.tables import TABLES
 from shared import telemetry
-from shared.database import connect
+from shared.database import connect, disconnect
 from shared.errors import EventError
 from shared.secrets import get_credentials
 from shared.settings import Settings
@@ -87,10 +87,13 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         lambda: context.get_remaining_time_in_millis() / 1000 - _RESERVED_SECONDS,
     )
     credentials = get_credentials(settings.db_secret_id)
-    with connect(
+    connection = connect(
         credentials, ROOT / settings.db_ca_file, settings.statement_timeout_seconds
-    ) as connection:
+    )
+    try:
         summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
+    finally:
+        disconnect(connection)
     for table, done in summary["tables"].items():
         _emit_table(settings.stage, table, done)
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.ingestion import landing, source
 from shared import telemetry
-from shared.errors import PipelineError, SourceError, run_error
+from shared.errors import PipelineError, run_error
 from shared.objects import Bucket
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Run:
         """
         try:
             highest = source.get_highest_ids([run.table for run in runs], self.connection)
-        except SourceError:  # one of them can't be asked; reading each of them says which, and why
+        except PipelineError:  # one can't be asked, or not now; reading each says which, and why
             highest = {}
         for run in runs:
             run.news = run.position.row_id < highest.get(run.table, run.position.row_id + 1)
@@ -194,7 +194,8 @@ class _Run:
         self.wait_left -= rows.attrs["waited_seconds"]
         run.held_back_rows = rows.attrs["held_back_rows"]
         self._moved(run, *landing.land(run.position, rows, self.bucket))
-        return len(rows) == self.limits.batch_rows
+        # A batch that somebody claimed meanwhile is not left to them: they may be dead.
+        return len(rows) == self.limits.batch_rows or run.position.claimed is not None
 
     def _adopt(self, run: TableRun, key: str) -> None:
         """Land a batch that another run claimed and did not land: exactly the rows it claimed."""

@@ -6,20 +6,21 @@ gets its name before it is written, once and for ever, by writes that S3 refuses
 1.  The batch above watermark p is claimed: `claims/<table>/<p>.json` holds the key of its object,
     and with it the id q of its last row. Whoever creates the claim has decided; all others read it.
 2.  The rows above p up to q go to that key. If it exists, they have landed already.
-3.  `latest.json` moves on to q, if it still is what was read. It is a pointer that may lag behind.
+3.  `latest.json` moves on to q, by compare-and-swap. It is a pointer that may lag behind.
 
 All rows from p to q were settled (see `source`) when the claim was made, so whoever lands it lands
 the same rows: a run that finds a claim without its object writes the object, and goes on behind it
 with the rest of its own rows. A run whose rows don't reach q writes nothing: it was overtaken.
 The claims are a chain, each beginning where the one before ends, and nothing is ever deleted: a
-`latest.json` that lags or was put back is healed by walking the chain from it, a lost one from the
-highest id in the keys, and the chain from there. docs/exactness.md has the whole argument.
+`latest.json` that lags or was put back is healed by walking the chain from it, a lost or very old
+one from the highest id in the keys, and the chain from there. docs/exactness.md has the argument.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from services.ingestion import keys
@@ -31,6 +32,9 @@ from shared.telemetry import logger
 if TYPE_CHECKING:
     import pandas as pd
     from mypy_boto3_s3 import S3Client
+
+# A step along the chain takes two requests, a page of 1000 keys takes one.
+_LONG_WALK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ def write_table_data(
     """Write rows as JSON lines and move `latest.json` on to the last of them.
 
     Rows at or below the table's watermark are left out: they have landed. An empty frame writes
-    nothing. The rows must be all there are above the watermark up to the last one, as
-    `get_table_data` returns them.
+    nothing, and so do rows that end within a batch that another run has claimed. The rows must be
+    all there are above the watermark up to the last one, as `get_table_data` returns them.
 
     Returns:
         `{"success": True, "message": "35 lines of data successfully written to 'address' table"}`
@@ -135,11 +139,12 @@ def find_position(table: str, bucket: Bucket) -> Position:
 def heal_position(position: Position, bucket: Bucket) -> Position:
     """Return where the table really stands, given what its `latest.json` says."""
     healed = position
-    if position.stored is None:
-        healed = replace(position, latest=_latest_of_keys(position.table, bucket))
-    while (claimed := _claim(healed, bucket)) is not None:
-        metadata = bucket.metadata(claimed)
-        if metadata is None:
+    for step in count():
+        if step == (0 if position.stored is None else _LONG_WALK):
+            healed = replace(healed, latest=_latest_of_keys(position.table, bucket))
+        claimed = _claim(healed, bucket)
+        metadata = bucket.metadata(claimed) if claimed else None
+        if claimed is None or metadata is None:
             healed = replace(healed, claimed=claimed)
             break
         healed = replace(healed, latest=_latest_of(claimed, metadata))
@@ -170,13 +175,17 @@ def land(position: Position, data: pd.DataFrame, bucket: Bucket) -> tuple[Positi
     id_name = id_column(position.table)
     if not data[id_name].is_monotonic_increasing:
         data = data.sort_values(id_name, ignore_index=True)
-    ids = data[id_name]
+    last = int(data[id_name].iloc[-1]) if len(data) else 0
     landed: list[Landed] = []
-    while len(ids) and int(ids.iloc[-1]) > position.row_id:
-        key = position.claimed or _claim_batch(position, int(ids.iloc[-1]), bucket)
-        if keys.parse_data_key(key).row_id > int(ids.iloc[-1]):
+    while last > position.row_id:
+        # Before the claim: rows that can't be rendered, or not within memory, are not claimed.
+        rendered = _render(position, last, data)
+        key = position.claimed or _claim_batch(position, last, bucket)
+        if claimed_row_id(key) > last:
             return replace(position, claimed=key), landed
-        position, batch = land_claimed(position, key, data, bucket)
+        if claimed_row_id(key) < last:
+            rendered = _render(position, claimed_row_id(key), data)
+        position, batch = _put(position, key, rendered, bucket)
         landed += batch
     return position, landed
 
@@ -185,15 +194,26 @@ def land_claimed(
     position: Position, key: str, data: pd.DataFrame, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
     """Land, of these rows, those that the claimed key stands for; as `land`."""
+    return _put(position, key, _render(position, claimed_row_id(key), data), bucket)
+
+
+def _render(position: Position, last: int, data: pd.DataFrame) -> tuple[int, bytes]:
+    """Return how many rows lie above the position up to an id, and these rows as JSON lines."""
     from shared.jsonlines import to_json_lines
 
-    last = keys.parse_data_key(key)
     ids = data[id_column(position.table)]
-    rows = data[(ids > position.row_id) & (ids <= last.row_id)]
-    body = to_json_lines(rows)
-    created = bucket.create(key, body, {"rows": str(len(rows))})
-    latest = Latest(last.row_id, last.timestamp, len(rows))
-    landed = [Landed(key, len(rows), len(body))] if created else []
+    rows = data[(ids > position.row_id) & (ids <= last)]
+    return len(rows), to_json_lines(rows)
+
+
+def _put(
+    position: Position, key: str, rendered: tuple[int, bytes], bucket: Bucket
+) -> tuple[Position, list[Landed]]:
+    rows, body = rendered
+    created = bucket.create(key, body, {"rows": str(rows)})
+    landed = [Landed(key, rows, len(body))] if created else []
+    name = keys.parse_data_key(key)
+    latest = Latest(name.row_id, name.timestamp, rows)
     return replace(position, latest=latest, claimed=None), landed
 
 
@@ -203,17 +223,20 @@ def claimed_row_id(key: str) -> int:
 
 
 def save_position(position: Position, bucket: Bucket) -> Position:
-    """Write `latest.json`, unless it says so already or another run has moved it on."""
-    if position.latest == (position.stored or Latest()):
-        return position
+    """Write `latest.json`, unless it says so already or another run has moved it further on."""
     body = {
         "latest_row_id": position.latest.latest_row_id,
         "timestamp": position.latest.timestamp,
         "rows_ingested": position.latest.rows_ingested,
     }
-    text = json.dumps(body, indent=4)
-    etag = bucket.replace(keys.latest_key(position.table), text.encode(), position.etag)
-    return replace(position, stored=position.latest, etag=etag or position.etag)
+    text = json.dumps(body, indent=4).encode()
+    while position.row_id > (position.stored or Latest()).latest_row_id:
+        etag = bucket.replace(keys.latest_key(position.table), text, position.etag)
+        if etag:
+            return replace(position, stored=position.latest, etag=etag)
+        now = read_position(position.table, bucket)
+        position = replace(position, stored=now.stored, etag=now.etag)
+    return position
 
 
 def _claim(position: Position, bucket: Bucket) -> str | None:

@@ -5,18 +5,20 @@ a larger one was read, and `id > watermark` would never see it. Rows read theref
 every id missing among them, from the watermark on, is known to be missing for good:
 
 1.  A missing id below one that was read was drawn before the read began (ids ascend, CACHE 1), by
-    an INSERT that held its RowExclusiveLock on the table before it drew the id.
-2.  A transaction keeps that lock until it ends, and its rows are visible before it lets go.
-3.  So: list the transactions that hold the lock now, wait for exactly those to end, and read the
-    missing ids again. What is still missing was rolled back; nobody can insert it any more.
+    a transaction that held a RowExclusiveLock before it drew the id: an INSERT takes one on the
+    table, and nextval one on the sequence, whoever calls it.
+2.  A transaction keeps its locks until it ends, and its rows are visible before it lets go.
+3.  So: list the transactions that hold such a lock now, wait for exactly those to end, and read
+    the missing ids again. What is still missing was rolled back; nobody can insert it any more.
 
 That is how CREATE INDEX CONCURRENTLY waits for writers. Without a gap there is nothing to wait
 for, and no further statement. A writer that stays open for longer than a read may wait holds back
 the rows above the first id still missing, until the next run.
 
-The assumption: ids come from the table's own sequence, drawn by the INSERT itself. Where a
-sequence can't keep it (CACHE, descending, cycling) a WARNING says so. docs/exactness.md argues all
-of this at length. The only module with SQL of its own; `columns` adds the expressions per type.
+The assumption: ids come from the table's own sequence, drawn in the transaction that inserts
+them. Where a sequence can't keep it (CACHE, descending, cycling) a WARNING says so.
+docs/exactness.md argues all of this at length. The only module with SQL of its own; `columns` adds
+the expressions per type.
 """
 
 from __future__ import annotations
@@ -44,11 +46,12 @@ if TYPE_CHECKING:
 WRITER_WAIT_SECONDS = 30.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 
-# The base of a domain is looked up, because a domain travels like what it is made of. The sequence
-# is the one the column owns (serial, identity) or the one its default draws from.
+# The base of a domain is looked up, because a domain travels like what it is made of. The sequences
+# are the one the column owns (serial, identity) and the one its default draws from; mostly it is
+# the same.
 _DESCRIBE = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typcategory,
-       NOT a.attnotnull, drawn.seqincrement, drawn.seqcache, drawn.seqcycle
+       NOT a.attnotnull, drawn.*
 FROM pg_attribute AS a
 CROSS JOIN LATERAL (
     WITH RECURSIVE types AS (
@@ -59,19 +62,18 @@ CROSS JOIN LATERAL (
     )
     SELECT typname, typcategory FROM types WHERE typtype <> 'd'
 ) AS base
-LEFT JOIN LATERAL (
-    SELECT s.* FROM pg_sequence AS s JOIN pg_depend AS d ON d.deptype IN ('a', 'i')
-        AND d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
-        AND d.refclassid = 'pg_class'::regclass
-        AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
-    UNION
-    SELECT s.* FROM pg_sequence AS s JOIN pg_depend AS d
-        ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.seqrelid
-        AND d.classid = 'pg_attrdef'::regclass
-    JOIN pg_attrdef AS drawing ON drawing.oid = d.objid
-        AND drawing.adrelid = a.attrelid AND drawing.adnum = a.attnum
-    LIMIT 1
-) AS drawn ON true
+CROSS JOIN LATERAL (
+    SELECT array_agg(seqrelid::bigint), min(seqincrement), max(seqcache), bool_or(seqcycle)
+    FROM pg_sequence WHERE seqrelid IN (
+        SELECT d.objid FROM pg_depend AS d WHERE d.deptype IN ('a', 'i')
+            AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+        UNION ALL
+        SELECT d.refobjid FROM pg_depend AS d JOIN pg_attrdef AS f
+            ON f.oid = d.objid AND f.adrelid = a.attrelid AND f.adnum = a.attnum
+        WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+    )
+) AS drawn
 WHERE a.attrelid = to_regclass({name}) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
@@ -79,17 +81,29 @@ ORDER BY a.attnum
 # now() is when the transaction began: another moment than the statement's inside a block only.
 _READ = """
 SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(), {aggregates}
-FROM (SELECT t.* FROM {table} AS t{among} WHERE {condition} ORDER BY t.{id}{limit}) AS batch
+FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
+_ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
+_BETWEEN = _ABOVE + " AND t.{id} <= {to_row_id}"
+# One look into the index for each gap. Without OFFSET 0 the planner is free to hold every row of
+# the table against every gap, and takes that to be cheap if there is a limit.
+_IN_GAPS = """
+unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',')::bigint[])
+    AS gap(first, last)
+CROSS JOIN LATERAL (
+    SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last
+    ORDER BY t.{id}{limit} OFFSET 0
+) AS t"""
 
 # Every transaction that may yet commit rows into the table, its partitions or children, or through
-# its partitioned parents. A prepared transaction has no pid, but keeps its virtualtransaction.
+# its partitioned parents, or that drew an id it has still to insert. A prepared transaction has no
+# pid, but keeps its virtualtransaction.
 _OPEN_WRITERS = """
 WITH RECURSIVE up AS (
     SELECT to_regclass({name})::oid AS oid
     UNION SELECT inhparent FROM up JOIN pg_inherits ON inhrelid = up.oid
 ), family AS (
-    SELECT oid FROM up
+    SELECT oid FROM up UNION SELECT unnest({sequences}::bigint[])::oid
     UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
 )
 SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -108,11 +122,13 @@ class Description:
     Attributes:
         table: its name.
         columns: its columns, in order.
+        sequences: the oids of those that its ids are drawn from.
         broken_assumption: why its ids may be drawn out of order, or None.
     """
 
     table: str
     columns: tuple[Column, ...]
+    sequences: tuple[int, ...]
     broken_assumption: str | None
 
     @property
@@ -155,11 +171,15 @@ def get_table_data(
                 "Late rows of this table may be missed",
                 extra={"table": table, "because": description.broken_assumption},
             )
-        rows = _read(description, connection, f"t.{{id}} > {int(row_id)}", limit=limit)
-        gaps = _gaps(row_id, rows[description.id_column].to_numpy())
-        if len(gaps):
-            return _settle(description, connection, rows, row_id, gaps, limit, wait_seconds)
-        return rows
+        rows = _read(description, connection, _ABOVE, limit, row_id=int(row_id))
+        gaps = _gaps(row_id, rows[description.id_column])
+        if not len(gaps):
+            return rows
+        writers, waited = _wait_for_writers(description, connection, wait_seconds)
+        rows = _fill(rows, gaps, description, connection, limit)
+        settled = _below_gaps(rows, row_id, description, writers) if writers else rows
+        settled.attrs = {"held_back_rows": len(rows) - len(settled), "waited_seconds": waited}
+        return settled
 
 
 def get_settled_rows(
@@ -171,8 +191,9 @@ def get_settled_rows(
         SourceError, SourceUnavailableError: as `get_table_data`.
     """
     with database_errors(f"Reading {table!r}"):
-        condition = f"t.{{id}} > {int(row_id)} AND t.{{id}} <= {int(to_row_id)}"
-        return _read(describe(table, connection), connection, condition)
+        description = describe(table, connection)
+        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
+        return _read(description, connection, _BETWEEN, **bounds)
 
 
 def get_highest_ids(tables: Sequence[str], connection: Connection) -> Mapping[str, int]:
@@ -213,8 +234,10 @@ def describe(table: str, connection: Connection) -> Description:
             f"Table {table!r} has no integer column {id_name!r}, which its rows are ordered by. "
             "Restore the column, or take the table out of the tables to ingest."
         )
-    [sequence] = [row[5:] for row in found if row[0] == id_name]
-    return Description(table, tuple(columns.values()), _broken_assumption(*sequence))
+    [(sequences, *drawn)] = [row[5:] for row in found if row[0] == id_name]
+    return Description(
+        table, tuple(columns.values()), tuple(sequences or ()), _broken_assumption(*drawn)
+    )
 
 
 def _broken_assumption(
@@ -235,29 +258,30 @@ def _broken_assumption(
 def _use_our_spelling(connection: Connection) -> None:
     """Make a session that was not opened by us spell dates and intervals as ours do."""
     for name, value in _SESSION.items():
-        if not connection.parameter_statuses.get(name, "").startswith(value):
+        # DateStyle has two parts, `ISO, MDY`, of which the second matters to input only.
+        if connection.parameter_statuses.get(name, "").split(",")[0] != value:
             connection.run(f"SET {name} = {literal(value)}")
 
 
 def _read(
     description: Description,
     connection: Connection,
-    condition: str,
-    *,
-    among: str = "",
+    rows_sql: str,
     limit: int | None = None,
+    **bounds: int | str,
 ) -> pd.DataFrame:
     from services.ingestion.columns import aggregates, decode_frame
 
-    id_name = identifier(description.id_column)
+    names = {
+        "table": identifier(description.table),
+        "id": identifier(description.id_column),
+        "limit": "" if limit is None else f" LIMIT {int(limit)}",
+    }
     [(rows, in_transaction, on_standby, *values)] = connection.run(
         _READ.format(
             aggregates=", ".join(aggregates(description.columns)),
-            table=identifier(description.table),
-            id=id_name,
-            among=among,
-            condition=condition.format(id=id_name),
-            limit="" if limit is None else f" LIMIT {int(limit)}",
+            rows=rows_sql.format(**names, **bounds),
+            **names,
         )
     )
     if in_transaction or on_standby:
@@ -274,80 +298,75 @@ def _read(
     return frame
 
 
-def _gaps(row_id: int, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _gaps(row_id: int, ids: pd.Series[int]) -> np.ndarray[Any, Any]:
     """Return the missing ids between `row_id` and the last of `ids` as rows of (first, last)."""
     import numpy as np
 
-    before = np.concatenate(([row_id], ids[:-1])) if len(ids) else ids
-    holes = np.flatnonzero(ids - before > 1)
-    return np.column_stack((before[holes] + 1, ids[holes] - 1))
+    present = np.concatenate(([row_id], ids.to_numpy()))
+    holes = np.flatnonzero(np.diff(present) > 1)
+    return np.column_stack((present[holes] + 1, present[holes + 1] - 1))
 
 
-def _settle(
+def _fill(
+    rows: pd.DataFrame,
+    gaps: np.ndarray[Any, Any],
     description: Description,
     connection: Connection,
-    rows: pd.DataFrame,
-    row_id: int,
-    gaps: np.ndarray[Any, Any],
     limit: int | None,
-    wait_seconds: float,
 ) -> pd.DataFrame:
-    """Return as many of the rows, and of those that came late, as no open writer can add to."""
+    """Return the rows with those that came late in their places, `limit` at most.
+
+    Not all gaps were read again if `limit` late rows were found; then the last row is one of them,
+    or below.
+    """
     import pandas as pd
 
-    started = time.monotonic()
-    writers = _wait_for_writers(description.table, connection, wait_seconds)
-    waited = time.monotonic() - started
-    late = _read_gaps(description, connection, gaps, limit)
+    firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
+    late = _read(description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
     if len(late):
         rows = pd.concat([rows, late]).sort_values(description.id_column, ignore_index=True)
-    ids = rows[description.id_column].to_numpy()
-    settled = int(ids[-1])
-    if limit is not None and len(late) == limit:
-        settled = int(late[description.id_column].iloc[-1])  # gaps above were not all read again
-    if writers:
-        open_gaps = _gaps(row_id, ids)
-        settled = min(settled, int(open_gaps[0][0])) if len(open_gaps) else settled
-    kept = rows[ids <= settled].head(limit) if limit is not None else rows[ids <= settled]
-    held_back = int((ids > settled).sum()) if writers else 0
-    if held_back:
-        logger().warning(
-            "Rows wait for a transaction that is still open",
-            extra={
-                "table": description.table,
-                "held_back_rows": held_back,
-                "missing_id": settled,
-                "virtualtransactions": sorted(writers),
-            },
-        )
-    kept.attrs = {"held_back_rows": held_back, "waited_seconds": waited}
-    return kept
+    return rows.iloc[:limit]
 
 
-def _wait_for_writers(table: str, connection: Connection, wait_seconds: float) -> set[str]:
-    """Wait for the transactions now writing to the table; return those that are open after that."""
-    deadline = time.monotonic() + wait_seconds
+def _below_gaps(
+    rows: pd.DataFrame, row_id: int, description: Description, writers: set[str]
+) -> pd.DataFrame:
+    """Return the rows below the first gap, which one of the open `writers` may yet fill."""
+    ids = rows[description.id_column]
+    gaps = _gaps(row_id, ids)
+    if not len(gaps):
+        return rows
+    missing_id = int(gaps[0][0])
+    settled = rows[ids < missing_id]
+    logger().warning(
+        "Rows wait for a transaction that is still open",
+        extra={
+            "table": description.table,
+            "held_back_rows": len(rows) - len(settled),
+            "missing_id": missing_id,
+            "virtualtransactions": sorted(writers),
+        },
+    )
+    return settled
+
+
+def _wait_for_writers(
+    description: Description, connection: Connection, wait_seconds: float
+) -> tuple[set[str], float]:
+    """Wait for those who write to the table now; return who is left, and the seconds waited."""
+    started = time.monotonic()
+    deadline = started + wait_seconds
     pause = _FIRST_POLL_SECONDS
-    writers = _open_writers(table, connection)
+    writers = _open_writers(description, connection)
     while writers and time.monotonic() < deadline:
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 2, _LONGEST_POLL_SECONDS)
-        writers &= _open_writers(table, connection)
-    return writers
+        writers &= _open_writers(description, connection)
+    return writers, time.monotonic() - started
 
 
-def _open_writers(table: str, connection: Connection) -> set[str]:
-    found = connection.run(_OPEN_WRITERS.format(name=literal(identifier(table))))
+def _open_writers(description: Description, connection: Connection) -> set[str]:
+    name = literal(identifier(description.table))
+    sequences = literal(list(description.sequences))
+    found = connection.run(_OPEN_WRITERS.format(name=name, sequences=sequences))
     return {virtualtransaction for [virtualtransaction] in found}
-
-
-def _read_gaps(
-    description: Description,
-    connection: Connection,
-    gaps: np.ndarray[Any, Any],
-    limit: int | None,
-) -> pd.DataFrame:
-    firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
-    among = f", unnest('{{{firsts}}}'::bigint[], '{{{lasts}}}'::bigint[]) AS gap(first, last)"
-    condition = "t.{id} BETWEEN gap.first AND gap.last"
-    return _read(description, connection, condition, among=among, limit=limit)
