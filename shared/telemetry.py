@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @cache
 def logger() -> Logger:
-    """Return the logger: JSON on stderr, because `sls invoke local` prints the result on stdout."""
+    """Return the logger: JSON lines on stderr; metrics are on stdout."""
     return Logger(stream=sys.stderr)
 
 

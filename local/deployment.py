@@ -1,0 +1,53 @@
+"""Deploying with the Serverless Framework of this checkout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from local.aws import REPOSITORY, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SLS = REPOSITORY / "node_modules" / ".bin" / "sls"
+# The first build of the layer downloads 50 MB.
+DEPLOY_SECONDS = 900
+# How often `sls` asks whether the stack is up; by default every 5 seconds.
+POLL_MILLISECONDS = 200
+
+
+def deploy(stage: str, environ: Mapping[str, str], log: Path) -> None:
+    """Run `sls deploy --stage <stage>` in the repository's root.
+
+    Args:
+        stage: the name of the stage.
+        environ: the environment, which says where AWS is.
+        log: gets what `sls` prints.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it printed.
+    """
+    if not SLS.exists():
+        raise RuntimeError("The Serverless Framework is not installed: run `npm ci`.")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [SLS, "deploy", "--stage", stage, "--verbose"],
+            cwd=REPOSITORY,
+            env={**environ, "SLS_AWS_MONITORING_FREQUENCY": str(POLL_MILLISECONDS)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(DEPLOY_SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if status:
+        raise RuntimeError(f"`sls deploy --stage {stage}` failed ({status}):\n{tail(log)}")

@@ -1,0 +1,55 @@
+"""What a Lambda function wrote to CloudWatch Logs, and the metrics CloudWatch makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value that CloudWatch would add to a metric."""
+
+    namespace: str
+    name: str
+    dimensions: Mapping[str, str]
+    value: float
+
+
+class FunctionLog:
+    """The log of one function."""
+
+    def __init__(self, client: Any, function_name: str) -> None:
+        """Take a boto3 client of CloudWatch Logs."""
+        self._client = client
+        self.group = f"/aws/lambda/{function_name}"
+
+    def lines(self) -> list[str]:
+        """Return every line so far, also those of Lambda itself: START, END and REPORT."""
+        pages = self._client.get_paginator("filter_log_events").paginate(logGroupName=self.group)
+        return [event["message"] for page in pages for event in page["events"]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the lines of the function's logger: those that have a `level`."""
+        return [record for record in self._json() if "level" in record]
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics in the log, which have CloudWatch's embedded metric format (EMF)."""
+        return [metric for blob in self._json() if "_aws" in blob for metric in _metrics(blob)]
+
+    def _json(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines() if line.startswith("{")]
+
+
+def _metrics(blob: dict[str, Any]) -> Iterator[Metric]:
+    for directive in blob["_aws"]["CloudWatchMetrics"]:
+        for names in directive["Dimensions"]:
+            dimensions = {name: blob[name] for name in names}
+            for metric in directive["Metrics"]:
+                values = blob[metric["Name"]]
+                for value in values if isinstance(values, list) else [values]:
+                    yield Metric(directive["Namespace"], metric["Name"], dimensions, value)

@@ -1,0 +1,142 @@
+"""The process that stands in for AWS: moto's server, and what a deployed stage needs besides.
+
+`local.aws.LocalAws` starts it with a folder as its argument. It prints its port when it is ready.
+When its standard input ends it deletes the folder and ends: it cannot outlive whoever started it.
+It is a process of its own because moto's state is global: a test that uses moto would reset it.
+
+Each function that changes moto says which limit of moto 5.2.5 it works around.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import moto.stepfunctions.models
+from moto.awslambda.models import LambdaFunction, LayerVersion
+from moto.cloudformation import parsing
+from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.utils import validate_template_cfn_lint
+from moto.core.config import default_user_config
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from moto.server import ThreadedMotoServer
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from local.functions import Functions
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+
+def run_state_machines() -> None:
+    """Let executions run; by default moto only notes that they were started.
+
+    CloudFormation then creates state machines where executions do not look for them: both get the
+    same place.
+    """
+    default_user_config["stepfunctions"]["execute_state_machine"] = True
+    _replace(moto.stepfunctions.models, "stepfunctions_backends", stepfunctions_parser_backends)
+
+
+def accept_lint_warnings() -> None:
+    """Refuse templates for errors of cfn-lint only; moto refuses them for its warnings, too."""
+
+    def errors(_: CloudFormationBackend, template: str) -> list[Any]:
+        found = validate_template_cfn_lint(template)
+        return [match for match in found if match.rule.severity == "error"]
+
+    _replace(CloudFormationBackend, "validate_template", errors)
+
+
+def resolve_templates_exactly() -> None:
+    """Mend two faults in how moto resolves CloudFormation's functions.
+
+    It leaves None in a list that has `AWS::NoValue`. And its `Fn::Sub` with variables of its own
+    turns `$$` into `$`, so that a state machine looks for `$.Execution` in its input.
+    """
+    clean = parsing.clean_json
+
+    def clean_exactly(node: Any, resources: Any) -> Any:
+        if isinstance(node, dict) and isinstance(node.get("Fn::Sub"), list):
+            template, variables = node["Fn::Sub"]
+            for name, value in variables.items():
+                template = template.replace(f"${{{name}}}", str(clean_exactly(value, resources)))
+            node = {"Fn::Sub": template}
+        cleaned = clean(node, resources)
+        if isinstance(cleaned, list):
+            return [item for item in cleaned if item is not None]
+        return cleaned
+
+    _replace(parsing, "clean_json", clean_exactly)
+
+
+def keep_layers() -> None:
+    """Give functions that CloudFormation creates their layers; moto gives them on updates only.
+
+    For that a `Ref` to a layer has to be its ARN, not an object of moto's.
+    """
+    name = "create_from_cloudformation_json"
+    create = getattr(LambdaFunction, name)
+
+    def create_with_layers(
+        _: type[LambdaFunction], resource: str, template: dict[str, Any], *args: Any, **more: Any
+    ) -> LambdaFunction:
+        function: LambdaFunction = create(resource, template, *args, **more)
+        function.update_configuration({"Layers": template["Properties"].get("Layers", [])})
+        return function
+
+    _replace(LambdaFunction, name, classmethod(create_with_layers))
+    setattr(LayerVersion, "physical_resource_id", LayerVersion.arn)  # noqa: B010
+
+
+def run_functions(functions: Functions) -> None:
+    """Run functions in processes; moto wants Docker, and an image from the internet."""
+
+    def invoke(
+        self: LambdaFunction, body: str, _: Any, response_headers: MutableMapping[str, str]
+    ) -> bytes:
+        answer = functions.invoke(self, (body or "{}").encode())
+        if answer.kind != "response":
+            response_headers["x-amz-function-error"] = "Unhandled"
+        return answer.body
+
+    _replace(LambdaFunction, "invoke", invoke)
+
+
+def answer_at_once() -> None:
+    """Send small packets immediately; some of moto's answers wait 40 ms for an acknowledgement."""
+    _replace(MotoRequestHandler, "disable_nagle_algorithm", True)
+
+
+def main(folder: Path) -> None:
+    """Serve until standard input ends."""
+    run_state_machines()
+    accept_lint_warnings()
+    resolve_templates_exactly()
+    keep_layers()
+    answer_at_once()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    os.environ["MOTO_PORT"] = str(port)  # the state machines' way to Lambda
+    functions = Functions(folder / "functions", f"http://127.0.0.1:{port}")
+    run_functions(functions)
+    print(port, flush=True)
+    sys.stdout = sys.stderr  # nobody reads on, and moto prints now and then
+    sys.stdin.read()
+    functions.stop()
+    shutil.rmtree(folder)
+    os._exit(0)  # without waiting for the threads of executions that still run
+
+
+def _replace(owner: object, name: str, new: object) -> None:
+    if not hasattr(owner, name):
+        raise RuntimeError(f"moto has no {name} any more: this module knows moto 5.2.5.")
+    setattr(owner, name, new)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,149 @@
+"""A whole stage on this machine: Totesys in PostgreSQL, and what `sls deploy` made in AWS's place.
+
+`with LocalStage() as stage:` starts it, and leaves nothing of it behind.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import uuid
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from local import totesys
+from local.aws import LocalAws
+from local.database import Server
+from local.deployment import deploy
+from local.execution import Execution, execute
+from local.function_log import FunctionLog
+from local.landed import Landed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from pg8000.native import Connection
+
+    type Step = Callable[[str], AbstractContextManager[None]]
+
+STAGE = "local"
+STACK = f"totesys-ingestion-{STAGE}"
+SECRET = f"{STAGE}/totesys"
+DATABASE = "totesys"
+
+
+def _silently(_title: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the function answered: its result, or `errorType` and `errorMessage` if it failed."""
+
+    failed: bool
+    payload: Any
+
+
+class LocalStage:
+    """The stage while it is up; a context manager.
+
+    Attributes:
+        server: The PostgreSQL server.
+        database: A connection to Totesys that may write.
+        aws: The stand-in for AWS.
+        landed: The bucket.
+        log: The function's log.
+        function_name: The function.
+        state_machine_arn: The state machine.
+    """
+
+    server: Server
+    database: Connection
+    aws: LocalAws
+    landed: Landed
+    log: FunctionLog
+    function_name: str
+    state_machine_arn: str
+
+    def __init__(self, events: int = 2000, step: Step = _silently) -> None:
+        """Prepare a stage; entering it is what starts it.
+
+        Args:
+            events: How many business events Totesys has seen, of three rows each.
+            step: Entered with a title around each step of the start.
+        """
+        self._events = events
+        self._step = step
+
+    def __enter__(self) -> Self:
+        """Start the database and the stand-in, and deploy.
+
+        Raises:
+            RuntimeError: One of them failed; the message has the end of its log.
+        """
+        with ExitStack() as stack:
+            with self._step(f"PostgreSQL with {self._events:,} business events in Totesys"):
+                self._start_database(stack)
+            with self._step("AWS stand-in"):
+                self.aws = stack.enter_context(LocalAws())
+            with self._step(f"sls deploy --stage {STAGE}"):
+                self._deploy()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop everything and delete what it wrote."""
+        self._stack.close()
+
+    def run(self, event: object = None) -> Execution:
+        """Run the state machine to its end, by default for all tables."""
+        client = self.aws.client("stepfunctions")
+        return execute(client, self.state_machine_arn, json.dumps(event or {}))
+
+    def invoke(self, event: object) -> Invocation:
+        """Call the function without the state machine."""
+        client = self.aws.client("lambda")
+        answer = client.invoke(FunctionName=self.function_name, Payload=json.dumps(event))
+        return Invocation("FunctionError" in answer, json.loads(answer["Payload"].read()))
+
+    def next_call_is_cold(self) -> None:
+        """Make the function start a new process; a change of its configuration does, as on AWS."""
+        client = self.aws.client("lambda")
+        client.update_function_configuration(
+            FunctionName=self.function_name, Description=f"cold start {uuid.uuid4()}"
+        )
+
+    def set_secret(self, secret: Mapping[str, str | int]) -> None:
+        """Put other credentials of the database into Secrets Manager."""
+        client = self.aws.client("secretsmanager")
+        client.put_secret_value(SecretId=SECRET, SecretString=json.dumps(secret))
+
+    def _start_database(self, stack: ExitStack) -> None:
+        self.server = stack.enter_context(Server.start())
+        self.server.create_database(DATABASE)
+        self.database = stack.enter_context(closing(self.server.connect(DATABASE)))
+        totesys.create(self.database)
+        totesys.seed(self.database, self._events)
+
+    def _deploy(self) -> None:
+        secret = json.dumps(self.server.secret(DATABASE))
+        self.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=secret)
+        with tempfile.TemporaryDirectory(prefix="local-stage-") as folder:
+            deploy(STAGE, self.aws.subprocess_environ(), Path(folder) / "deploy.log")
+        self._find_deployed()
+
+    def _find_deployed(self) -> None:
+        client = self.aws.client("cloudformation")
+        pages = client.get_paginator("list_stack_resources").paginate(StackName=STACK)
+        names = {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+        }
+        self.function_name = names["IngestLambdaFunction"]
+        self.state_machine_arn = names["IngestionStateMachine"]
+        self.landed = Landed(self.aws.client("s3"), names["LandingBucket"])
+        self.log = FunctionLog(self.aws.client("logs"), self.function_name)

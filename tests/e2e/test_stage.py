@@ -1,0 +1,258 @@
+"""What was deployed ingests Totesys: the state machine, the function's zip and its layer."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pg8000.native import identifier
+
+from local import demo, totesys
+from local.aws import REPOSITORY
+from local.comparison import compare
+from local.deployment import SLS
+from local.schedule import scheduled
+from local.stage import STACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.stage import LocalStage
+
+pytestmark = pytest.mark.e2e
+
+TABLES = {
+    "address",
+    "counterparty",
+    "currency",
+    "department",
+    "design",
+    "payment",
+    "payment_type",
+    "purchase_order",
+    "sales_order",
+    "staff",
+    "transaction",
+}
+INSERT_ADDRESS = """
+INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated)
+VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now())
+RETURNING address_id
+"""
+
+
+@pytest.fixture
+def caught_up(stage: LocalStage) -> LocalStage:
+    """The stage with all that is in Totesys landed."""
+    assert stage.run().status == "SUCCEEDED"
+    return stage
+
+
+@pytest.fixture
+def wrong_password(stage: LocalStage) -> Iterator[None]:
+    secret = stage.server.secret("totesys")
+    stage.set_secret({**secret, "password": "not it"})
+    stage.next_call_is_cold()  # a warm function remembers the secret for some seconds
+    yield
+    stage.set_secret(secret)
+    stage.next_call_is_cold()
+
+
+def in_totesys(stage: LocalStage, table: str) -> list[dict[str, Any]]:
+    """Return a table's rows as PostgreSQL writes them as JSON."""
+    order = identifier(f"{table}_id")
+    rows = stage.database.run(
+        f"SELECT row_to_json(t)::text FROM {identifier(table)} AS t ORDER BY {order}"
+    )
+    return [comparable(text) for (text,) in rows]
+
+
+def landed(stage: LocalStage, table: str) -> list[dict[str, Any]]:
+    text = b"".join(stage.landed.read(key) for key in stage.landed.keys(table))
+    return [comparable(line) for line in text.decode().splitlines()]
+
+
+def comparable(line: str) -> dict[str, Any]:
+    """Read a row so that equal values are equal however many digits a timestamp has."""
+    row: dict[str, Any] = json.loads(line, parse_float=Decimal)
+    for column in ("created_at", "last_updated"):
+        row[column] = datetime.fromisoformat(row[column])
+    return row
+
+
+def resources(stage: LocalStage, kind: str) -> list[dict[str, Any]]:
+    """Return the properties of the deployed template's resources of one type."""
+    client = stage.aws.client("cloudformation")
+    template = client.get_template(StackName=STACK)["TemplateBody"]
+    return [each["Properties"] for each in template["Resources"].values() if each["Type"] == kind]
+
+
+def metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the one metric an alarm watches, or all that its expressions are made of."""
+    stats = [
+        each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each
+    ]
+    return [{"Dimensions": []} | metric for metric in stats or [alarm]]
+
+
+def different(stage: LocalStage) -> set[str]:
+    """Return the tables that have not landed as they are."""
+    return {each.table for each in compare(stage.database, stage.landed) if not each.equal}
+
+
+def test_every_row_of_every_table_lands_once(caught_up: LocalStage):
+    comparisons = compare(caught_up.database, caught_up.landed)
+    assert {each.table for each in comparisons} == TABLES
+    assert all(each.source_ids for each in comparisons)
+    assert [each.table for each in comparisons if not each.equal] == []
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_landed_rows_are_the_rows_of_totesys(caught_up: LocalStage, table: str):
+    assert landed(caught_up, table) == in_totesys(caught_up, table)
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_keys_and_latest_json_are_as_specified(caught_up: LocalStage, table: str):
+    key = caught_up.landed.keys(table)[-1]
+    match = re.fullmatch(rf"{table}/(\d+)-(\d{{4}}-\d\d-\d\dT\d\d-\d\d-\d\d)\.jsonl", key)
+    assert match
+    lines = caught_up.landed.read(key).splitlines()
+    assert int(match[1]) == json.loads(lines[-1])[f"{table}_id"]
+    assert caught_up.landed.latest(table) == {
+        "latest_row_id": int(match[1]),
+        "timestamp": match[2],
+        "rows_ingested": len(lines),
+    }
+
+
+def test_second_run_adds_the_new_rows_only(caught_up: LocalStage):
+    before = {key: caught_up.landed.read(key) for key in caught_up.landed.all_keys()}
+    totesys.add_events(caught_up.database, 5)
+    execution = caught_up.run()
+    rows = {table: done["rows"] for table, done in execution.output["tables"].items()}
+    assert rows["payment"] == rows["transaction"] == 5
+    assert rows["sales_order"] + rows["purchase_order"] == 5
+    assert execution.output["rows"] == 15
+    assert different(caught_up) == set()
+    assert all(
+        caught_up.landed.read(key) == content
+        for key, content in before.items()
+        if not key.endswith("latest.json")
+    )
+
+
+def test_idle_run_lands_nothing(caught_up: LocalStage):
+    keys = caught_up.landed.all_keys()
+    execution = caught_up.run()
+    assert (execution.status, execution.output["rows"]) == ("SUCCEEDED", 0)
+    assert caught_up.landed.all_keys() == keys
+
+
+def test_run_of_one_table_leaves_the_others_alone(caught_up: LocalStage):
+    totesys.add_events(caught_up.database, 1)
+    ((address_id,),) = caught_up.database.run(INSERT_ADDRESS)
+    execution = caught_up.run({"tables": ["address"]})
+    assert [*execution.output["tables"]] == ["address"]
+    assert caught_up.landed.lines("address")[-1]["address_id"] == address_id
+    behind = different(caught_up)
+    assert {"payment", "transaction"} < behind
+    assert "address" not in behind
+
+
+def test_unknown_table_fails_the_execution(stage: LocalStage):
+    keys = stage.landed.all_keys()
+    execution = stage.run({"tables": ["adress"]})
+    assert (execution.status, execution.error) == ("FAILED", "EventError")
+    assert execution.cause
+    assert "adress" in execution.cause
+    assert stage.log.records()[-1]["level"] == "ERROR"
+    assert stage.landed.all_keys() == keys
+
+
+@pytest.mark.usefixtures("wrong_password")
+def test_wrong_password_fails_the_execution(stage: LocalStage):
+    keys = stage.landed.all_keys()
+    execution = stage.run()
+    assert (execution.status, execution.error) == ("FAILED", "SourceError")
+    assert execution.cause
+    assert "password" in execution.cause
+    assert "not it" not in "\n".join(stage.log.lines())
+    assert stage.log.records()[-1]["level"] == "ERROR"
+    assert stage.landed.all_keys() == keys
+
+
+def test_alarms_on_our_metrics_watch_what_the_function_emits(caught_up: LocalStage):
+    emitted = {(m.name, *sorted(m.dimensions.items())) for m in caught_up.log.metrics()}
+    counted = {
+        (made["MetricName"],)
+        for each in resources(caught_up, "AWS::Logs::MetricFilter")
+        for made in each["MetricTransformations"]
+    }
+    watched = {
+        (metric["MetricName"], *sorted((d["Name"], d["Value"]) for d in metric["Dimensions"]))
+        for alarm in resources(caught_up, "AWS::CloudWatch::Alarm")
+        for metric in metrics_of(alarm)
+        if metric["Namespace"] == "Totesys"
+    }
+    assert "Heartbeat" in {name for name, *_ in watched}
+    assert watched - emitted - counted == set()
+
+
+def test_schedule_starts_the_state_machine_for_all_tables(stage: LocalStage):
+    (target,) = scheduled(stage.aws.client("events"))
+    assert target.schedule == "rate(10 minutes)"
+    assert target.state_machine_arn == stage.state_machine_arn
+    assert json.loads(target.text) == {}
+
+
+def test_sls_invoke_local_prints_the_summary(caught_up: LocalStage):
+    totesys.add_events(caught_up.database, 2)
+    done = subprocess.run(
+        [SLS, "invoke", "local", "-f", "ingest", "--stage", "local"],
+        cwd=REPOSITORY,
+        env=caught_up.aws.subprocess_environ(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # The framework sends what the function logs to stdout as well, ahead of the result.
+    summary = json.loads(done.stdout[done.stdout.rindex("\n{\n") :])
+    assert summary["tables"]["payment"]["rows"] == 2
+    assert different(caught_up) == set()
+
+
+def test_demo_shows_it_and_finds_nothing_wrong(
+    stage: LocalStage, capsys: pytest.CaptureFixture[str]
+):
+    assert demo.play(stage) == []
+    shown = capsys.readouterr().out
+    assert stage.landed.keys("sales_order")[-1] in shown
+    assert json.dumps(stage.landed.latest("sales_order")) in shown
+    assert "Run ended" in shown
+
+
+def test_demo_notices_a_row_that_did_not_land(caught_up: LocalStage):
+    client = caught_up.aws.client("s3")
+    key = caught_up.landed.keys("staff")[0]
+    content = caught_up.landed.read(key)
+    client.delete_object(Bucket=caught_up.landed.bucket_name, Key=key)
+    try:
+        (fault,) = demo.play(caught_up)
+    finally:
+        client.put_object(Bucket=caught_up.landed.bucket_name, Key=key, Body=content)
+    assert fault.startswith("staff: 20 rows in Totesys, 0 landed")
+
+
+def test_demo_notices_an_execution_that_failed(
+    stage: LocalStage, wrong_password: None, capsys: pytest.CaptureFixture[str]
+):
+    (fault,) = [fault for fault in demo.play(stage) if "FAILED" in fault]
+    assert "SourceError" in fault
+    assert "ERROR" in capsys.readouterr().out
