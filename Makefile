@@ -54,7 +54,7 @@ format: setup ## let ruff mend what it can
 	ruff format
 
 package: setup ## build what `sls deploy` would upload, into .serverless
-	AWS_ACCESS_KEY_ID=package AWS_SECRET_ACCESS_KEY=package sls package --stage $(STAGE)
+	python -m local.package --stage $(STAGE)
 
 clean: ## remove everything that make has built
 	rm -rf .venv node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

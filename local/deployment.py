@@ -1,4 +1,4 @@
-"""Deploying with the Serverless Framework of this checkout."""
+"""Running the Serverless Framework of this checkout."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ DEPLOY_SECONDS = 900
 POLL_MILLISECONDS = 200
 
 
-def deploy(stage: str, environ: Mapping[str, str], log: Path) -> None:
-    """Run `sls deploy --stage <stage>` in the repository's root.
+def run_sls(command: str, stage: str, environ: Mapping[str, str], log: Path) -> None:
+    """Run `sls <command> --stage <stage>` in the repository's root.
 
     Args:
+        command: `deploy`, `package` or `remove`.
         stage: the name of the stage.
         environ: the environment, which says where AWS is.
         log: gets what `sls` prints.
@@ -35,7 +36,7 @@ def deploy(stage: str, environ: Mapping[str, str], log: Path) -> None:
         raise RuntimeError("The Serverless Framework is not installed: run `npm ci`.")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [SLS, "deploy", "--stage", stage, "--verbose"],
+            [SLS, command, "--stage", stage, "--verbose"],
             cwd=REPOSITORY,
             env={**environ, "SLS_AWS_MONITORING_FREQUENCY": str(POLL_MILLISECONDS)},
             stdin=subprocess.DEVNULL,
@@ -50,4 +51,4 @@ def deploy(stage: str, environ: Mapping[str, str], log: Path) -> None:
             process.wait()
             raise
     if status:
-        raise RuntimeError(f"`sls deploy --stage {stage}` failed ({status}):\n{tail(log)}")
+        raise RuntimeError(f"`sls {command} --stage {stage}` failed ({status}):\n{tail(log)}")

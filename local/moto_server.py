@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,13 @@ from moto.cloudformation import parsing
 from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
+from moto.core.utils import iso_8601_datetime_with_milliseconds
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import ThreadedMotoServer
+from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
+    IsTimestamp,
+)
+from moto.stepfunctions.parser.asl.eval.evaluation_details import ExecutionDetails
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.functions import Functions
@@ -106,6 +112,19 @@ def run_functions(functions: Functions) -> None:
     _replace(LambdaFunction, "invoke", invoke)
 
 
+def tell_executions_when_they_started() -> None:
+    """Give a state machine its start time as text; moto has a datetime, and refuses fractions."""
+    create = ExecutionDetails.__init__
+
+    def create_with_text(self: ExecutionDetails, *args: Any, **more: Any) -> None:
+        create(self, *args, **more)
+        text = iso_8601_datetime_with_milliseconds(datetime.fromisoformat(str(self.start_time)))
+        object.__setattr__(self, "start_time", text)  # it is said to be final
+
+    _replace(ExecutionDetails, "__init__", create_with_text)
+    _replace(IsTimestamp, "string_to_timestamp", staticmethod(datetime.fromisoformat))
+
+
 def answer_at_once() -> None:
     """Send small packets immediately; some of moto's answers wait 40 ms for an acknowledgement."""
     _replace(MotoRequestHandler, "disable_nagle_algorithm", True)
@@ -117,6 +136,7 @@ def main(folder: Path) -> None:
     accept_lint_warnings()
     resolve_templates_exactly()
     keep_layers()
+    tell_executions_when_they_started()
     answer_at_once()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from local import totesys
 from local.aws import LocalAws
 from local.database import Server
-from local.deployment import deploy
+from local.deployment import run_sls
 from local.execution import Execution, execute
 from local.function_log import FunctionLog
 from local.landed import Landed
@@ -132,7 +132,7 @@ class LocalStage:
         secret = json.dumps(self.server.secret(DATABASE))
         self.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=secret)
         with tempfile.TemporaryDirectory(prefix="local-stage-") as folder:
-            deploy(STAGE, self.aws.subprocess_environ(), Path(folder) / "deploy.log")
+            run_sls("deploy", STAGE, self.aws.subprocess_environ(), Path(folder) / "deploy.log")
         self._find_deployed()
 
     def _find_deployed(self) -> None:

@@ -1,0 +1,38 @@
+"""`make package`: build what `sls deploy` would upload, without an account.
+
+`sls package` asks CloudFormation which layer is deployed already, so it needs somebody to answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local.aws import REPOSITORY, LocalAws
+from local.deployment import run_sls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Package a stage into .serverless and say how large the files are."""
+    parser = argparse.ArgumentParser(prog="python -m local.package", description=__doc__)
+    parser.add_argument("--stage", default="prod", help="whose params are used (prod)")
+    stage = parser.parse_args(arguments).stage
+    with LocalAws() as aws, tempfile.TemporaryDirectory() as folder:
+        try:
+            run_sls("package", stage, aws.subprocess_environ(), Path(folder) / "package.log")
+        except RuntimeError as error:
+            sys.exit(f"{error}")
+    for path in sorted((REPOSITORY / ".serverless").glob("*")):
+        if path.is_file():
+            print(f"{path.stat().st_size:>12,}  {path.relative_to(REPOSITORY)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

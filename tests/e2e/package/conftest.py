@@ -1,0 +1,68 @@
+"""The service packaged twice: as it is, and with everything switched that can be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.aws import LocalAws
+from tests.e2e.package.packaged import REPOSITORY, SWITCHED, Package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INPUTS = ["serverless.yml", "package.json", "layers", "resources", "services", "shared"]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is packaged, so that a deployment out of the repository is not disturbed."""
+    folder = tmp_path_factory.mktemp("service")
+    for name in INPUTS:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def aws_to_ask() -> Iterator[LocalAws]:
+    """Something to ask: `sls package` wants to know which layer is deployed already."""
+    with LocalAws() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def prod(service: Path, aws_to_ask: LocalAws) -> Package:
+    """Stage prod as it is deployed, without a param given."""
+    return _package(service, aws_to_ask, "prod")
+
+
+@pytest.fixture(scope="session")
+def switched(service: Path, aws_to_ask: LocalAws) -> Package:
+    """Stage dev with `SWITCHED`."""
+    return _package(service, aws_to_ask, "dev", *(f"--param={k}={v}" for k, v in SWITCHED.items()))
+
+
+def _package(service: Path, aws: LocalAws, stage: str, *options: str) -> Package:
+    folder = service.parent / f"package-{stage}"
+    sls = service / "node_modules" / ".bin" / "sls"
+    python = Path(sys.executable).parent  # whose pip builds the layer
+    done = subprocess.run(
+        [sls, "package", "--stage", stage, "--package", folder, *options],
+        cwd=service,
+        env={**aws.subprocess_environ(), "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Package(folder)

@@ -1,0 +1,93 @@
+"""The zips that are deployed: the function's and the layer's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.e2e.package.packaged import REPOSITORY, SWITCHED
+
+if TYPE_CHECKING:
+    from tests.e2e.package.packaged import Package
+
+pytestmark = pytest.mark.e2e
+
+LAMBDA_LIMIT = 250 * 1024 * 1024
+LAYER = REPOSITORY / "layers" / "pandas-pg8000" / "requirements.txt"
+
+
+def code() -> set[str]:
+    """What the function is made of."""
+    return {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("services", "shared")
+        for pattern in ("*.py", "*.json")
+        for path in (REPOSITORY / folder).rglob(pattern)
+    }
+
+
+def test_function_zip_holds_the_code_and_one_region_and_nothing_else(prod: Package):
+    assert set(prod.function.namelist()) == code() | {"shared/rds-ca/eu-west-2.pem"}
+
+
+def test_function_zip_is_small(prod: Package):
+    assert (prod.folder / "totesys-ingestion.zip").stat().st_size < 100_000
+
+
+def test_handler_is_in_the_zip(prod: Package):
+    module, function = prod.properties("IngestLambdaFunction")["Handler"].rsplit(".", 1)
+    assert f"def {function}(" in prod.function.read(f"{module}.py").decode()
+
+
+def test_layer_is_whole_and_for_lambda(prod: Package):
+    assert prod.layer.testzip() is None
+    compiled = [name for name in prod.layer.namelist() if name.endswith(".so")]
+    ours = [name for name in compiled if ".cpython-" in name]
+    assert ours
+    assert all(name.endswith(".cpython-313-x86_64-linux-gnu.so") for name in ours)
+    assert {PurePosixPath(name).parts[0] for name in prod.layer.namelist()} == {"python"}
+
+
+def test_function_and_layer_fit_into_lambda(prod: Package):
+    both = [*prod.function.infolist(), *prod.layer.infolist()]
+    assert sum(info.file_size for info in both) < LAMBDA_LIMIT
+
+
+def pins() -> dict[str, str]:
+    lines = (line.partition("#")[0].strip() for line in LAYER.read_text().splitlines())
+    return dict(line.split("==") for line in lines if line)
+
+
+def test_layer_holds_what_is_pinned_and_nothing_else(prod: Package):
+    found = re.findall(r"python/([\w.]+)-([\w.]+)\.dist-info/METADATA", str(prod.layer.namelist()))
+    assert {name.replace("_", "-").lower(): version for name, version in found} == {
+        name.replace("_", "-").lower(): version for name, version in pins().items()
+    }
+
+
+@pytest.mark.parametrize(("name", "version"), pins().items())
+def test_tests_run_on_what_is_deployed(name: str, version: str):
+    assert importlib.metadata.version(name) == version
+
+
+def test_cached_layer_is_built_anew_for_another_target(prod: Package):
+    # The file in the package, not the one in the repository, is what the cache is keyed on.
+    key = (prod.folder / "requirements.txt").read_text()
+    options = yaml.safe_load((REPOSITORY / "serverless.yml").read_text())["custom"]
+    arguments = dict(
+        option.split()
+        for option in options["pythonRequirements"]["pipCmdExtraArgs"]
+        if " " in option
+    )
+    assert f"python {arguments['--python-version']}," in key
+    assert arguments["--platform"] in key
+
+
+def test_params_reach_the_function(switched: Package):
+    assert switched.environment["BUCKET_NAME"] == SWITCHED["bucketName"]
+    assert switched.environment["STAGE"] == "dev"
