@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the last batch, the summary and the end of the process may take; of 240 seconds it leaves
-# 180, and a call is suspiciously slow from 192.
-_RESERVED_SECONDS = 60.0
+# The share of its time in which a call begins no further batch: what the last one may take. An
+# alarm says that a call is slow when a fifth is left.
+_RESERVED_SHARE = 0.25
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -82,10 +82,11 @@ def requested_tables(event: object) -> Sequence[str]:
 
 
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    reserved = context.get_remaining_time_in_millis() * _RESERVED_SHARE
     limits = Limits(
         settings.batch_rows,
         settings.writer_wait_seconds,
-        lambda: context.get_remaining_time_in_millis() / 1000 - _RESERVED_SECONDS,
+        lambda: (context.get_remaining_time_in_millis() - reserved) / 1000,
     )
     credentials = get_credentials(settings.db_secret_id)
     connection = connect(
