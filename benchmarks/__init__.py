@@ -1,0 +1,1 @@
+"""Measurements, as ratios of things done in the same run on the same machine."""
