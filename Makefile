@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local test test-fast test-long lint format package clean
+.PHONY: help setup demo local contract test test-fast test-long lint format package clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -34,6 +34,10 @@ demo: setup ## run the whole service on this machine, once: database, deployment
 
 local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=seconds between ticks
 	python -m local.serve --interval $(INTERVAL)
+
+contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
+	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
+	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
 test: lint ## lint and all tests but the long ones
 	python -m pytest -m "not long"

@@ -73,8 +73,13 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
 
 def disconnect(connection: Connection) -> None:
     """Close a session, which may have broken off: saying goodbye is no reason to fail."""
+    buffered = connection._sock
     with suppress(InterfaceError, OSError):
         connection.close()
+    if buffered:
+        # Or Python complains, when it is collected, of what could not be sent.
+        with suppress(OSError):
+            buffered.close()
 
 
 @contextmanager

@@ -37,7 +37,9 @@ _BROKEN_OFF = (
 )
 # 409: somebody is writing the same key at this moment, and S3 does not know yet who is first.
 _BUSY_STATUSES = {409, 429}
-_BUSY_CODES = {"RequestTimeout", "SlowDown"}
+# "404" is what is left of a NoSuchKey or NoSuchBucket whose body was cut short.
+_BUSY_CODES = {"RequestTimeout", "SlowDown", "404"}
+_CHANGED_CODES = {"PreconditionFailed", "412", "NoSuchKey"}
 _REMEDIES = {
     "NoSuchBucket": "Deploy the bucket, or mend BUCKET_NAME.",
     "AccessDenied": "Let the function's role s3:GetObject and s3:PutObject on the objects of the "
@@ -82,11 +84,14 @@ class Bucket:
                     return None
                 raise
 
-    def keys(self, folder: str) -> Iterator[str]:
-        """Yield the keys right below a folder (`address/`), not those of folders in it."""
+    def keys(self, folder: str, after: str = "") -> Iterator[str]:
+        """Yield the keys right below a folder (`address/`), not those of folders in it.
+
+        They come in the order of their bytes, only those behind the key `after`.
+        """
         with self._errors("list", folder):
             pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=folder, Delimiter="/"
+                Bucket=self.name, Prefix=folder, Delimiter="/", StartAfter=after
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
@@ -115,7 +120,7 @@ class Bucket:
                 written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)
             except ClientError as error:
                 # If-Match on an object that is gone is a 404: it changed, too.
-                if error.response["Error"]["Code"] in {"PreconditionFailed", "NoSuchKey"}:
+                if error.response["Error"]["Code"] in _CHANGED_CODES:
                     return None
                 raise
         return written["ETag"]

@@ -18,7 +18,8 @@ _NUMBERS = {
     "STATEMENT_TIMEOUT_SECONDS": (60, 1),
     "BACKLOG_SECONDS": (300, 0),
 }
-ENVIRONMENT = (*_REQUIRED, *_NUMBERS)
+_NAMES = ("WITHOUT_CHANGES",)
+ENVIRONMENT = (*_REQUIRED, *_NUMBERS, *_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Settings:
         writer_wait_seconds: how long a run waits, in all, for writers that are still open.
         statement_timeout_seconds: when the database gives up on one of our statements.
         backlog_seconds: how old an execution may be and still be told that there is `more`.
+        without_changes: the tables that have no change stream; `all` stands for every one.
     """
 
     bucket_name: str
@@ -44,6 +46,7 @@ class Settings:
     writer_wait_seconds: int
     statement_timeout_seconds: int
     backlog_seconds: int
+    without_changes: tuple[str, ...]
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -64,7 +67,8 @@ class Settings:
             raise ConfigError(
                 f"Environment: {'; '.join(faults)}. Mend `environment` in serverless.yml."
             )
-        return cls(**{name.lower(): env[name] for name in _REQUIRED}, **numbers)  # type: ignore[arg-type]
+        names = {name.lower(): _names(env.get(name, "")) for name in _NAMES}
+        return cls(**{name.lower(): env[name] for name in _REQUIRED}, **numbers, **names)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,10 @@ class Credentials:
                 f"Secret {secret_id!r}: {'; '.join(faults)}. Put a new value into it."
             )
         return cls(port=int(port), **{name: secret[name] for name in strings})
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _json_object(secret_id: str, text: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """How values leave PostgreSQL and become columns of a DataFrame without loss.
 
-A batch of rows is fetched as one row of aggregates: per column a value or two that hold all of its
-values. That is several times faster than a message per row, and numbers and timestamps arrive in
-PostgreSQL's own binary form, which has no rounding and no spelling. What pg8000 would decode
+A batch of rows is fetched as one row of aggregates: per column one value that holds all of its
+values. That is several times faster than a message per row, and whole numbers and timestamps arrive
+in PostgreSQL's own binary form, which has no rounding and no spelling. What pg8000 would decode
 wrongly (BC dates, host bits of an inet) or not at all (24:00:00, arrays with bounds) never reaches
 its decoders: it comes as text.
 
@@ -21,11 +21,12 @@ What a frame holds, by the column's type:
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,12 +36,16 @@ from shared.jsonlines import Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import tzinfo
 
-_EPOCH = np.datetime64("2000-01-01", "us")  # what timestamp_send counts microseconds from
-_PYTHON_YEARS = (
-    (np.datetime64("0001-01-01", "us") - _EPOCH).astype(np.int64),
-    (np.datetime64("10000-01-01", "us") - _EPOCH).astype(np.int64),
+    type Array = np.ndarray[Any, Any]
+
+_EPOCH = datetime(2000, 1, 1)  # what timestamp_send counts microseconds from
+_MICROSECOND = timedelta(microseconds=1)
+_PYTHON_YEARS = range(
+    (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND + 1
 )
+_INFINITIES = {2**63 - 1: "infinity", -(2**63): "-infinity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Column:
         type_name: as `format_type` spells it, e.g. `numeric(10,2)`.
         base: `typname` of the type, of the innermost one for a domain, e.g. `int4`.
         category: its `typcategory`: `A` is an array, `S` a string.
-        nullable: whether the table allows NULL.
+        nullable: whether there can be NULLs in it.
     """
 
     name: str
@@ -62,180 +67,208 @@ class Column:
     nullable: bool
 
 
+class MiscountError(Exception):
+    """A column has not as many values as rows: it must be read again, carefully."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """How one kind of column travels: SQL aggregates over {c}, and what makes a column of them."""
+    """How a column travels.
 
-    aggregates: tuple[str, ...]
-    decode: Callable[..., Any]
+    Attributes:
+        aggregate: SQL over the column {c}.
+        decode: makes the values of the text that this gives; None is that of no rows.
+    """
+
+    aggregate: str
+    decode: Callable[[str | None], Any]
 
 
-def aggregates(columns: Sequence[Column]) -> Iterator[str]:
-    """Yield the expressions that fetch these columns, for `decode_frame`."""
+class _Kind(NamedTuple):
+    """How one kind of column travels.
+
+    Attributes:
+        quick: where there is no NULL, and no separator within a value; else the count is off.
+        careful: whatever the values are.
+    """
+
+    quick: _Codec
+    careful: _Codec
+
+
+def aggregates(columns: Sequence[Column], *, careful: bool = True) -> Iterator[str]:
+    """Yield the expressions that fetch these columns, one for each, for `decode_frame`."""
     for column in columns:
-        for aggregate in _codec(column).aggregates:
-            yield aggregate.format(c=identifier(column.name))
+        yield _codec(column, careful=careful).aggregate.format(c=identifier(column.name))
 
 
-def decode_frame(columns: Sequence[Column], rows: int, values: Sequence[Any]) -> pd.DataFrame:
+def decode_frame(
+    columns: Sequence[Column], rows: int, values: Sequence[str | None], *, careful: bool = True
+) -> pd.DataFrame:
     """Return `rows` rows as a DataFrame.
 
     Args:
         columns: the table's columns, in order.
         rows: how many rows were aggregated.
         values: what the `aggregates` of these columns returned.
+        careful: as it was for `aggregates`.
+
+    Raises:
+        MiscountError: `careful` has to be true for these rows.
     """
-    rest = iter(values)
     decoded = {}
-    for column in columns:
-        codec = _codec(column)
-        arguments = [next(rest) for _ in codec.aggregates]
-        decoded[column.name] = codec.decode(rows, *arguments)
-    return pd.DataFrame(decoded, columns=[column.name for column in columns])
+    for column, value in zip(columns, values, strict=True):
+        decoded[column.name] = _codec(column, careful=careful).decode(value)
+        if len(decoded[column.name]) != rows:
+            raise MiscountError(column.name)
+    return pd.DataFrame(decoded, columns=[column.name for column in columns], copy=False)
 
 
-def _codec(column: Column) -> _Codec:
+def _codec(column: Column, *, careful: bool) -> _Codec:
+    kind = _kind(column)
+    return kind.careful if careful or column.nullable else kind.quick
+
+
+def _kind(column: Column) -> _Kind:
     if column.category == "A":
         return _ARRAY
-    if column.category == "S":
-        return _STRING
-    return _CODECS.get(column.base, _TEXT)
+    if column.category in "CER":  # composite, enum or range: a user's, which may be called anything
+        return _SPELLED
+    return _KINDS.get(column.base, _STRING if column.category == "S" else _SPELLED)
+
+
+def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
+    codec = _Codec(aggregate, decode)
+    return _Kind(codec, codec)
+
+
+def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Kind:
+    """Return how numbers of one size travel; each may be behind a byte that says it is no NULL.
+
+    Args:
+        send: the SQL function that gives a value's binary form.
+        dtype: numpy's name of that form.
+        decode: makes the column of the numbers as int64 and of a mask that is True at NULLs.
+    """
+    record = np.dtype([("present", "?"), ("number", dtype)])
+
+    def quick(text: str | None) -> Any:
+        numbers = np.frombuffer(bytes.fromhex(text or ""), dtype).astype(np.int64)
+        return decode(numbers, np.zeros(len(numbers), bool))
+
+    def careful(text: str | None) -> Any:
+        records = np.frombuffer(bytes.fromhex(text or ""), record)
+        return decode(records["number"].astype(np.int64), ~records["present"])
+
+    value = f"{send}({{c}})"
+    value_or_null = rf"coalesce('\x01'::bytea || {value}, '\x{'00' * record.itemsize}')"
+    return _Kind(
+        _Codec(f"encode(string_agg({value}, ''), 'hex')", quick),
+        _Codec(f"encode(string_agg({value_or_null}, ''), 'hex')", careful),
+    )
+
+
+def _integers(numbers: Array, nulls: Array) -> Any:
+    return pd.arrays.IntegerArray(numbers, nulls) if nulls.any() else numbers
+
+
+def _timestamps(zone: tzinfo | None) -> Callable[[Array, Array], Any]:
+    def decode(microseconds: Array, nulls: Array) -> Any:
+        extremes = microseconds.min(initial=0), microseconds.max(initial=0)  # a NULL is a 0
+        if not all(int(extreme) in _PYTHON_YEARS for extreme in extremes):
+            values = zip(microseconds.tolist(), nulls.tolist(), strict=True)
+            return _objects([None if null else _moment(value, zone) for value, null in values])
+        moments = np.datetime64(_EPOCH, "us") + microseconds.astype("timedelta64[us]")
+        moments[nulls] = np.datetime64("NaT", "us")
+        return pd.Series(moments).dt.tz_localize(zone)
+
+    return decode
+
+
+def _moment(microseconds: int, zone: tzinfo | None) -> datetime | str:
+    """Return a timestamp; one that Python's datetime can't hold as PostgreSQL spells it."""
+    if microseconds in _PYTHON_YEARS:
+        return (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=zone)
+    if microseconds in _INFINITIES:
+        return _INFINITIES[microseconds]
+    days, rest = divmod(microseconds, 86_400_000_000)
+    date = str(
+        np.datetime64(_EPOCH, "D") + np.timedelta64(days, "D")
+    )  # -0043-03-15 is 44 BC: there is no year 0
+    year = int(date[:-6])
+    clock = (_EPOCH + timedelta(microseconds=rest)).time().isoformat()
+    clock = clock.rstrip("0") if "." in clock else clock
+    return (
+        f"{year if year > 0 else 1 - year:04}{date[-6:]} {clock}"
+        f"{'+00' if zone else ''}{'' if year > 0 else ' BC'}"
+    )
 
 
 def _objects(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=object)  # said, or pandas would infer a type from the values
 
 
-def _nulls(flags: str | None) -> np.ndarray[Any, Any]:
-    nulls: np.ndarray[Any, Any] = np.frombuffer((flags or "").encode(), np.uint8) == ord("n")
-    return nulls
-
-
-def _spread(packed: bytes | None, dtype: str, nulls: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the values with a 0 wherever there is a NULL; aggregates leave NULLs out."""
-    values = np.zeros(len(nulls), np.int64)
-    values[~nulls] = np.frombuffer(packed or b"", dtype)
-    return values
-
-
-def _integers(dtype: str) -> Callable[..., Any]:
-    def decode(_rows: int, packed: bytes | None, flags: str | None) -> Any:
-        nulls = _nulls(flags)
-        values = _spread(packed, dtype, nulls)
-        return pd.arrays.IntegerArray(values, nulls) if nulls.any() else values
-
-    return decode
-
-
-def _booleans(_rows: int, flags: str | None) -> Any:
-    nulls = _nulls(flags)
-    values = np.frombuffer((flags or "").encode(), np.uint8) == ord("t")
+def _booleans(flags: str | None) -> Any:
+    letters = np.frombuffer((flags or "").encode(), np.uint8)
+    values, nulls = letters == ord("t"), letters == ord("n")
     return pd.arrays.BooleanArray(values, nulls) if nulls.any() else values
 
 
-def _timestamps(*, aware: bool) -> Callable[..., Any]:
-    def decode(
-        _rows: int, packed: bytes | None, flags: str | None, strange: list[str] | None
-    ) -> Any:
-        nulls = _nulls(flags)
-        microseconds = _spread(packed, ">i8", nulls)
-        if strange:
-            return _mixed_timestamps(microseconds, nulls, strange, aware=aware)
-        moments = _EPOCH + microseconds.astype("timedelta64[us]")
-        moments[nulls] = np.datetime64("NaT", "us")
-        return pd.Series(moments).dt.tz_localize("UTC") if aware else moments
-
-    return decode
+def _numbers(text: str | None, parse: Callable[[str], Any]) -> list[Any]:
+    """Parse numbers that are joined by commas; equal ones, of which there are many, once."""
+    texts = [] if text is None else text.split(",")
+    parsed = {text: parse(text) if text else None for text in set(texts)}
+    return list(map(parsed.__getitem__, texts))
 
 
-def _mixed_timestamps(
-    microseconds: np.ndarray[Any, Any],
-    nulls: np.ndarray[Any, Any],
-    strange: list[str],
-    *,
-    aware: bool,
-) -> pd.Series[Any]:
-    """Return objects: what Python's datetime can't hold is PostgreSQL's text, in row order."""
-    first, end = _PYTHON_YEARS
-    texts = iter(strange)
-    zone = UTC if aware else None
-    return _objects(
-        [
-            None
-            if null
-            else (_EPOCH + np.timedelta64(value, "us")).item().replace(tzinfo=zone)
-            if first <= value < end
-            else next(texts)
-            for value, null in zip(microseconds.tolist(), nulls.tolist(), strict=True)
-        ]
-    )
+def _decimals(text: str | None) -> pd.Series[Any]:
+    return _objects(_numbers(text, Decimal))
 
 
-def _split(_rows: int, text: str | None) -> list[str]:
-    return [] if text is None else text.split(",")
-
-
-def _decimals(rows: int, text: str | None) -> pd.Series[Any]:
-    return _objects([Decimal(value) if value else None for value in _split(rows, text)])
-
-
-def _floats(rows: int, text: str | None) -> Any:
-    values = [float(value) if value else None for value in _split(rows, text)]
+def _floats(text: str | None) -> Any:
+    values = _numbers(text, float)
     if any(value is None or math.isnan(value) for value in values):
         return _objects(values)
     return np.array(values, np.float64)
 
 
-def _texts(_rows: int, values: list[str | None] | None) -> pd.Series[Any]:
-    return _objects(values or [])
+def _separated(text: str | None) -> pd.Series[Any]:
+    return _objects([] if text is None else text.split("\x1f"))
 
 
-def _embedded(_rows: int, values: list[str | None] | None) -> pd.Series[Any]:
-    return _objects([None if value is None else Json(value) for value in values or []])
+def _texts(array: str | None) -> pd.Series[Any]:
+    return _objects(json.loads(array or "[]"))
 
 
-_FLAGS = "string_agg(CASE WHEN {c} IS NULL THEN 'n' ELSE '-' END, '')"
+def _embedded(array: str | None) -> pd.Series[Any]:
+    return _objects([None if text is None else Json(text) for text in json.loads(array or "[]")])
+
+
+# json_agg takes a {c} of char(n) with its blanks, which {c}::text would strip.
+_STRING = _always("json_agg({c})::text", _texts)
+_SPELLED = _Kind(
+    _Codec(r"string_agg({c}::text, E'\x1f')", _separated),
+    _Codec("json_agg({c}::text)::text", _texts),
+)
 # A type of json keeps its text as it was typed; between tokens that may be a line break.
-_ON_ONE_LINE = r"json_agg(translate({json}, E'\n\r', '  '))"
-
-
-def _binary(send: str, dtype: str) -> _Codec:
-    return _Codec((f"string_agg({send}({{c}}), '')", _FLAGS), _integers(dtype))
-
-
-def _timestamp(name: str, *, aware: bool) -> _Codec:
-    years = f"{{c}} >= {name} '0001-01-01 00:00:00+00' AND {{c}} < {name} '10000-01-01 00:00:00+00'"
-    return _Codec(
-        (
-            f"string_agg({name}_send({{c}}), '')",
-            _FLAGS,
-            f"json_agg({{c}}) FILTER (WHERE NOT ({years}))",
-        ),
-        _timestamps(aware=aware),
-    )
-
-
-_TEXT = _Codec(("json_agg({c}::text)",), _texts)
-_STRING = _Codec(("json_agg({c})",), _texts)  # ::text would strip the blanks of a char(n)
-_ARRAY = _Codec((_ON_ONE_LINE.format(json="to_json({c})::text"),), _embedded)
-_JSON = _Codec((_ON_ONE_LINE.format(json="{c}::text"),), _embedded)
-_NUMERIC = _Codec(("string_agg(coalesce({c}::text, ''), ',')",), _decimals)
-_FLOAT = _Codec(("string_agg(coalesce({c}::text, ''), ',')",), _floats)
-_CODECS = {
-    "int2": _binary("int2send", ">i2"),
-    "int4": _binary("int4send", ">i4"),
-    "int8": _binary("int8send", ">i8"),
-    "bool": _Codec(
-        ("string_agg(CASE {c} WHEN true THEN 't' WHEN false THEN 'f' ELSE 'n' END, '')",),
-        _booleans,
+_JSON = _always(r"json_agg(translate({c}::text, E'\n\r', '  '))::text", _embedded)
+_ARRAY = _always(r"json_agg(translate(to_json({c})::text, E'\n\r', '  '))::text", _embedded)
+_FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", _floats)
+_KINDS = {
+    "int2": _packed("int2send", ">i2", _integers),
+    "int4": _packed("int4send", ">i4", _integers),
+    "int8": _packed("int8send", ">i8", _integers),
+    "timestamp": _packed("timestamp_send", ">i8", _timestamps(None)),
+    "timestamptz": _packed("timestamptz_send", ">i8", _timestamps(UTC)),
+    "bool": _always(
+        "string_agg(CASE {c} WHEN true THEN 't' WHEN false THEN 'f' ELSE 'n' END, '')", _booleans
     ),
-    "timestamp": _timestamp("timestamp", aware=False),
-    "timestamptz": _timestamp("timestamptz", aware=True),
-    "date": _STRING,
-    "numeric": _NUMERIC,
+    "numeric": _always("string_agg(coalesce({c}::text, ''), ',')", _decimals),
     "float4": _FLOAT,
     "float8": _FLOAT,
+    "text": _SPELLED,
+    "varchar": _SPELLED,
     "json": _JSON,
     "jsonb": _JSON,
-    "bytea": _Codec((r"json_agg(translate(encode({c}, 'base64'), E'\n', ''))",), _texts),
+    "bytea": _always(r"json_agg(translate(encode({c}, 'base64'), E'\n', ''))::text", _texts),
 }

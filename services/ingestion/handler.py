@@ -16,7 +16,7 @@ from services.ingestion.ingest import Limits, ingest
 from services.ingestion.tables import TABLES
 from shared import telemetry
 from shared.database import connect, disconnect
-from shared.errors import EventError
+from shared.errors import ConfigError, EventError
 from shared.secrets import get_credentials
 from shared.settings import Settings
 
@@ -81,12 +81,30 @@ def requested_tables(event: object) -> Sequence[str]:
     return [table for table in TABLES if table in names]
 
 
+def tables_without_changes(names: Sequence[str]) -> Sequence[str]:
+    """Return the tables that are to have no change stream.
+
+    Raises:
+        ConfigError: one of the names is no table of ours.
+    """
+    if list(names) == ["all"]:
+        return TABLES
+    unknown = [name for name in names if name not in TABLES]
+    if unknown:
+        raise ConfigError(
+            f"WITHOUT_CHANGES names {unknown}, which are no tables of ours. Mend `withoutChanges` "
+            "in serverless.yml: names of tables, commas between them, or `all`."
+        )
+    return names
+
+
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
     reserved = context.get_remaining_time_in_millis() * _RESERVED_SHARE
     limits = Limits(
         settings.batch_rows,
         settings.writer_wait_seconds,
         lambda: (context.get_remaining_time_in_millis() - reserved) / 1000,
+        tables_without_changes(settings.without_changes),
     )
     credentials = get_credentials(settings.db_secret_id)
     connection = connect(
@@ -98,6 +116,9 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         disconnect(connection)
     for table, done in summary["tables"].items():
         _emit_table(settings.stage, table, done)
+    violations = sum(done["contract_violations"] for done in summary["tables"].values())
+    if violations:  # once more for all tables: an alarm takes no sum over a dimension
+        telemetry.emit({"ContractViolations": violations}, {"stage": settings.stage})
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
     oldest = datetime.now(UTC) - timedelta(seconds=settings.backlog_seconds)
@@ -125,5 +146,8 @@ def _emit_table(stage: str, table: str, done: dict[str, Any]) -> None:
         values["HeldBackRows"] = done["held_back_rows"]
     if done["contract_violations"]:
         values["ContractViolations"] = done["contract_violations"]
+    if done.get("changes"):
+        values["ChangesLanded"] = done["changes"]
+        values["ChangesRepeated"] = done["changes_repeated"]
     if any(values.values()):
         telemetry.emit(values, {"stage": stage, "table": table})

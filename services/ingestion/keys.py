@@ -9,6 +9,7 @@ from typing import NamedTuple
 from shared.errors import StateError
 
 _DATA_KEY = re.compile(r"(?P<table>.+)/(?P<row_id>\d+)-(?P<timestamp>[\dT-]{19})\.jsonl")
+_CHANGE_KEY = re.compile(r"changes/(?P<table>.+)/(?P<sequence>\d{10})\.jsonl")
 _TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
 
 
@@ -56,6 +57,27 @@ def latest_key(table: str) -> str:
 def claim_key(table: str, row_id: int) -> str:
     """Return the key of the claim on the batch that starts above `row_id`."""
     return f"claims/{table}/{row_id}.json"
+
+
+def change_folder(table: str) -> str:
+    """Return where a table's change stream lies."""
+    return f"changes/{table}/"
+
+
+def change_key(table: str, sequence: int) -> str:
+    """Return the key of an object of the change stream: `changes/address/0000000001.jsonl`."""
+    return f"{change_folder(table)}{sequence:010}.jsonl"
+
+
+def parse_change_key(key: str) -> int | None:
+    """Return the sequence number of an object of the change stream, None for any other key."""
+    match = _CHANGE_KEY.fullmatch(key)
+    return None if match is None else int(match["sequence"])
+
+
+def change_state_key(table: str) -> str:
+    """Return the key of what is known of a table's change stream."""
+    return f"{change_folder(table)}latest.json"
 
 
 def _is_timestamp(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The S3 side: where a table stands, and how its rows land exactly once.
+"""The S3 side: how the rows of a table land exactly once.
 
 Any run may die anywhere, and two may work on the same table. What keeps them exact is that a batch
 gets its name before it is written, once and for ever, by writes that S3 refuses if the key exists:
@@ -20,54 +20,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from services.ingestion import keys
+from services.ingestion.positions import (
+    Latest,
+    Position,
+    find_position,
+    read_claim,
+    save_position,
+)
 from services.ingestion.tables import id_column
 from shared.errors import StateError
 from shared.objects import Bucket
-from shared.telemetry import logger
 
 if TYPE_CHECKING:
     import pandas as pd
     from mypy_boto3_s3 import S3Client
-
-# A step along the chain takes two requests, a page of 1000 keys takes one.
-_LONG_WALK = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """What a table's `latest.json` says, or would have to say."""
-
-    latest_row_id: int = 0
-    timestamp: str = ""
-    rows_ingested: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a table stands in the bucket.
-
-    Attributes:
-        table: its name.
-        latest: its last batch that landed.
-        stored: its `latest.json` as it was read, None if there was none.
-        etag: the version of `stored`.
-        claimed: the key of the next batch, if somebody claimed it and it has not landed.
-    """
-
-    table: str
-    latest: Latest
-    stored: Latest | None
-    etag: str | None
-    claimed: str | None = None
-
-    @property
-    def row_id(self) -> int:
-        """The watermark: the highest id that landed."""
-        return self.latest.latest_row_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,49 +84,6 @@ def write_table_data(
         "success": True,
         "message": f"{lines} lines of data successfully written to '{table}' table",
     }
-
-
-def read_position(table: str, bucket: Bucket) -> Position:
-    """Return what `latest.json` says, by one request; it may lag behind."""
-    key = keys.latest_key(table)
-    found = bucket.get(key)
-    if found is None:
-        return Position(table, Latest(), None, None)
-    latest = _parse_latest(f"s3://{bucket.name}/{key}", found.body)
-    return Position(table, latest, latest, found.etag)
-
-
-def find_position(table: str, bucket: Bucket) -> Position:
-    """Return where a table really stands, from `latest.json`, the claims and, if need be, the keys.
-
-    Raises:
-        LandingError, LandingUnavailableError, StateError: as `get_latest_id`.
-    """
-    return heal_position(read_position(table, bucket), bucket)
-
-
-def heal_position(position: Position, bucket: Bucket) -> Position:
-    """Return where the table really stands, given what its `latest.json` says."""
-    healed = position
-    for step in count():
-        if step == (0 if position.stored is None else _LONG_WALK):
-            healed = replace(healed, latest=_latest_of_keys(position.table, bucket))
-        claimed = _claim(healed, bucket)
-        metadata = bucket.metadata(claimed) if claimed else None
-        if claimed is None or metadata is None:
-            healed = replace(healed, claimed=claimed)
-            break
-        healed = replace(healed, latest=_latest_of(claimed, metadata))
-    if healed.latest != position.latest:
-        logger().warning(
-            "latest.json was behind what has landed, and is mended",
-            extra={
-                "table": position.table,
-                "latest_row_id": position.row_id,
-                "landed_row_id": healed.row_id,
-            },
-        )
-    return healed
 
 
 def land(position: Position, data: pd.DataFrame, bucket: Bucket) -> tuple[Position, list[Landed]]:
@@ -222,80 +148,13 @@ def claimed_row_id(key: str) -> int:
     return keys.parse_data_key(key).row_id
 
 
-def save_position(position: Position, bucket: Bucket) -> Position:
-    """Write `latest.json`, unless it says so already or another run has moved it further on."""
-    body = {
-        "latest_row_id": position.latest.latest_row_id,
-        "timestamp": position.latest.timestamp,
-        "rows_ingested": position.latest.rows_ingested,
-    }
-    text = json.dumps(body, indent=4).encode()
-    while position.row_id > (position.stored or Latest()).latest_row_id:
-        etag = bucket.replace(keys.latest_key(position.table), text, position.etag)
-        if etag:
-            return replace(position, stored=position.latest, etag=etag)
-        now = read_position(position.table, bucket)
-        position = replace(position, stored=now.stored, etag=now.etag)
-    return position
-
-
-def _claim(position: Position, bucket: Bucket) -> str | None:
-    """Return the key claimed for the batch above the position, None if there is no claim."""
-    claim = keys.claim_key(position.table, position.row_id)
-    found = bucket.get(claim)
-    return None if found is None else _parse_claim(claim, found.body, position)
-
-
 def _claim_batch(position: Position, row_id: int, bucket: Bucket) -> str:
     """Claim the batch above the position; return its key, by us or by whoever was first."""
     key = keys.format_data_key(position.table, row_id, keys.timestamp_now())
     claim = keys.claim_key(position.table, position.row_id)
     if bucket.create(claim, json.dumps({"key": key}).encode()):
         return key
-    theirs = _claim(position, bucket)
+    theirs = read_claim(position, bucket)
     if theirs is None:
         raise StateError(f"s3://{bucket.name}/{claim} was there and is gone. Never delete claims.")
     return theirs
-
-
-def _latest_of_keys(table: str, bucket: Bucket) -> Latest:
-    """Return the batch with the highest id among a table's objects."""
-    found = [
-        (parsed.row_id, key)
-        for key in bucket.keys(f"{table}/")
-        if (parsed := keys.parse_data_key(key) if keys.is_data_key(key) else None)
-    ]
-    if not found:
-        return Latest()
-    _, key = max(found)
-    return _latest_of(key, bucket.metadata(key) or {})
-
-
-def _latest_of(key: str, metadata: Any) -> Latest:
-    parsed = keys.parse_data_key(key)
-    return Latest(parsed.row_id, parsed.timestamp, int(metadata.get("rows", 0)))
-
-
-def _parse_latest(place: str, body: bytes) -> Latest:
-    try:
-        fields = json.loads(body)
-        latest = Latest(fields["latest_row_id"], fields["timestamp"], fields["rows_ingested"])
-    except (ValueError, KeyError, TypeError):
-        latest = None
-    if latest is None or type(latest.latest_row_id) is not int or latest.latest_row_id < 0:
-        raise StateError(
-            f"{place} is not what we write. Restore an older version of it, or delete it: "
-            "it is rebuilt from the keys and claims."
-        )
-    return latest
-
-
-def _parse_claim(claim: str, body: bytes, position: Position) -> str:
-    try:
-        key: str = json.loads(body)["key"]
-        parsed = keys.parse_data_key(key)
-    except (ValueError, KeyError, TypeError, StateError):
-        parsed = None
-    if parsed is None or parsed.table != position.table or parsed.row_id <= position.row_id:
-        raise StateError(f"{claim} is not a claim of ours. Restore the older version of it.")
-    return key

@@ -17,31 +17,27 @@ the rows above the first id still missing, until the next run.
 
 The assumption: ids come from the table's own sequence, drawn in the transaction that inserts
 them. Where a sequence can't keep it (CACHE, descending, cycling) a WARNING says so.
-docs/exactness.md argues all of this at length. The only module with SQL of its own; `columns` adds
-the expressions per type.
+docs/exactness.md argues all of this at length. Only this module, `batches` and `versions`
+have SQL of their own; `columns` adds the expressions per type.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pg8000.native import identifier, literal
 
+from services.ingestion.batches import Description, read, read_on
 from services.ingestion.tables import id_column
 from shared.database import database_errors
 from shared.errors import SourceError
 from shared.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import numpy as np
     import pandas as pd
     from pg8000.native import Connection
-
-    from services.ingestion.columns import Column
 
 WRITER_WAIT_SECONDS = 30.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
@@ -51,7 +47,14 @@ _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 # the same.
 _DESCRIBE = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typcategory,
-       NOT a.attnotnull, drawn.*
+       NOT a.attnotnull, drawn.*, (
+    WITH RECURSIVE family AS (
+        SELECT to_regclass({name})::oid AS oid
+        UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+    )
+    SELECT coalesce(sum(pg_relation_size(nullif(reltoastrelid, 0))), 0) > 0
+    FROM pg_class JOIN family USING (oid)
+)
 FROM pg_attribute AS a
 CROSS JOIN LATERAL (
     WITH RECURSIVE types AS (
@@ -78,26 +81,20 @@ WHERE a.attrelid = to_regclass({name}) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
 
-# now() is when the transaction began: another moment than the statement's inside a block only.
-_READ = """
-SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(), {aggregates}
-FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
-"""
 _ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
 _BETWEEN = _ABOVE + " AND t.{id} <= {to_row_id}"
-# One look into the index for each gap. Without OFFSET 0 the planner is free to hold every row of
-# the table against every gap, and takes that to be cheap if there is a limit.
+# One look into the index for each gap. The inner ORDER BY keeps the planner from merging the two:
+# it would hold every row of the table against every gap, and think that cheap if there is a limit.
 _IN_GAPS = """
 unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',')::bigint[])
     AS gap(first, last)
 CROSS JOIN LATERAL (
-    SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last
-    ORDER BY t.{id}{limit} OFFSET 0
+    SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last ORDER BY t.{id}{limit}
 ) AS t"""
 
 # Every transaction that may yet commit rows into the table, its partitions or children, or through
 # its partitioned parents, or that drew an id it has still to insert. A prepared transaction has no
-# pid, but keeps its virtualtransaction.
+# pid; it keeps its virtualtransaction, or before PostgreSQL 13.5 gets one that begins with -1.
 _OPEN_WRITERS = """
 WITH RECURSIVE up AS (
     SELECT to_regclass({name})::oid AS oid
@@ -112,29 +109,13 @@ WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
   AND relation IN (SELECT oid FROM family) AND pid IS DISTINCT FROM pg_backend_pid()
 """
 
-_SESSION = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What the catalogue says of a table.
-
-    Attributes:
-        table: its name.
-        columns: its columns, in order.
-        sequences: the oids of those that its ids are drawn from.
-        broken_assumption: why its ids may be drawn out of order, or None.
-    """
-
-    table: str
-    columns: tuple[Column, ...]
-    sequences: tuple[int, ...]
-    broken_assumption: str | None
-
-    @property
-    def id_column(self) -> str:
-        """The name of the column that orders the rows."""
-        return id_column(self.table)
+# However the session was opened, and whatever the role's defaults: what decides on how a value is
+# spelled is as we want it.
+_SPELLING = """
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C';
+SET client_encoding = 'UTF8'; SET standard_conforming_strings = on;
+"""
 
 
 def get_table_data(
@@ -151,14 +132,17 @@ def get_table_data(
         table: a table with an integer column `<table>_id`.
         row_id: the watermark: rows up to and including it are left out.
         connection: a session in autocommit, on a primary.
-        limit: how many rows to return at most.
+        limit: how many rows to return at most; and if they are long, only as many as fit into
+            memory. All rows without it.
         wait_seconds: how long to wait for open writers, if an id is missing.
 
     Returns:
         The rows, in the types `services.ingestion.columns` lists; with the right columns when
         there is none. `attrs["held_back_rows"]` counts the rows that were read and not returned,
-        because a writer that may yet fill a gap below them is still open, and
-        `attrs["waited_seconds"]` says how long writers were waited for.
+        because a writer that may yet fill a gap below them is still open, `attrs["more"]` says
+        whether the next read may find more for another reason, and `attrs["waited_seconds"]` how
+        long writers were waited for. `attrs["description"]` is what the catalogue says of the
+        table.
 
     Raises:
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
@@ -171,15 +155,22 @@ def get_table_data(
                 "Late rows of this table may be missed",
                 extra={"table": table, "because": description.broken_assumption},
             )
-        rows = _read(description, connection, _ABOVE, limit, row_id=int(row_id))
+        found = read_on(description, connection, _ABOVE, int(row_id), limit)
+        rows, more, held_back, waited = found.rows, found.more, 0, 0.0
         gaps = _gaps(row_id, rows[description.id_column])
-        if not len(gaps):
-            return rows
-        writers, waited = _wait_for_writers(description, connection, wait_seconds)
-        rows = _fill(rows, gaps, description, connection, limit)
-        settled = _below_gaps(rows, row_id, description, writers) if writers else rows
-        settled.attrs = {"held_back_rows": len(rows) - len(settled), "waited_seconds": waited}
-        return settled
+        if len(gaps):
+            writers, waited = _wait_for_writers(description, connection, wait_seconds)
+            filled, is_cut = _fill(rows, gaps, description, connection, limit)
+            rows = _below_gaps(filled, row_id, description, writers) if writers else filled
+            held_back = len(filled) - len(rows)
+            more = (more or is_cut) and not held_back
+        rows.attrs = {
+            "description": description,
+            "held_back_rows": held_back,
+            "waited_seconds": waited,
+            "more": more,
+        }
+        return rows
 
 
 def get_settled_rows(
@@ -193,23 +184,9 @@ def get_settled_rows(
     with database_errors(f"Reading {table!r}"):
         description = describe(table, connection)
         bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
-        return _read(description, connection, _BETWEEN, **bounds)
-
-
-def get_highest_ids(tables: Sequence[str], connection: Connection) -> Mapping[str, int]:
-    """Return each table's highest committed id, 0 for an empty table, by one statement.
-
-    Raises:
-        SourceError: one of the tables can't be asked.
-        SourceUnavailableError: the database could not be reached, or broke off.
-    """
-    highest = ", ".join(
-        f"(SELECT coalesce(max({identifier(id_column(table))}), 0) FROM {identifier(table)})"
-        for table in tables
-    )
-    with database_errors("Looking for new rows"):
-        [ids] = connection.run(f"SELECT {highest}")
-    return dict(zip(tables, ids, strict=True))
+        rows = read_on(description, connection, _BETWEEN, **bounds).rows
+        rows.attrs = {"description": description}
+        return rows
 
 
 def describe(table: str, connection: Connection) -> Description:
@@ -220,8 +197,7 @@ def describe(table: str, connection: Connection) -> Description:
     """
     from services.ingestion.columns import Column
 
-    _use_our_spelling(connection)
-    found = connection.run(_DESCRIBE.format(name=literal(identifier(table))))
+    found = connection.run(_SPELLING + _DESCRIBE.format(name=literal(identifier(table))))
     columns = {name: Column(name, *rest) for name, *rest in (row[:5] for row in found)}
     if not columns:
         raise SourceError(
@@ -234,9 +210,13 @@ def describe(table: str, connection: Connection) -> Description:
             f"Table {table!r} has no integer column {id_name!r}, which its rows are ordered by. "
             "Restore the column, or take the table out of the tables to ingest."
         )
-    [(sequences, *drawn)] = [row[5:] for row in found if row[0] == id_name]
+    [(sequences, *drawn, has_long_rows)] = [row[5:] for row in found if row[0] == id_name]
     return Description(
-        table, tuple(columns.values()), tuple(sequences or ()), _broken_assumption(*drawn)
+        table,
+        tuple(columns.values()),
+        tuple(sequences or ()),
+        _broken_assumption(*drawn),
+        has_long_rows,
     )
 
 
@@ -255,49 +235,6 @@ def _broken_assumption(
     return "; ".join(fault for fault, present in faults.items() if present) or None
 
 
-def _use_our_spelling(connection: Connection) -> None:
-    """Make a session that was not opened by us spell dates and intervals as ours do."""
-    for name, value in _SESSION.items():
-        # DateStyle has two parts, `ISO, MDY`, of which the second matters to input only.
-        if connection.parameter_statuses.get(name, "").split(",")[0] != value:
-            connection.run(f"SET {name} = {literal(value)}")
-
-
-def _read(
-    description: Description,
-    connection: Connection,
-    rows_sql: str,
-    limit: int | None = None,
-    **bounds: int | str,
-) -> pd.DataFrame:
-    from services.ingestion.columns import aggregates, decode_frame
-
-    names = {
-        "table": identifier(description.table),
-        "id": identifier(description.id_column),
-        "limit": "" if limit is None else f" LIMIT {int(limit)}",
-    }
-    [(rows, in_transaction, on_standby, *values)] = connection.run(
-        _READ.format(
-            aggregates=", ".join(aggregates(description.columns)),
-            rows=rows_sql.format(**names, **bounds),
-            **names,
-        )
-    )
-    if in_transaction or on_standby:
-        raise SourceError(
-            f"{description.table!r} can't be read exactly "
-            + (
-                "inside a transaction: what commits meanwhile would stay invisible. Commit first."
-                if in_transaction
-                else "on a standby: it does not know who is writing. Connect to the primary."
-            )
-        )
-    frame = decode_frame(description.columns, rows, values)
-    frame.attrs |= {"held_back_rows": 0, "waited_seconds": 0.0}
-    return frame
-
-
 def _gaps(row_id: int, ids: pd.Series[int]) -> np.ndarray[Any, Any]:
     """Return the missing ids between `row_id` and the last of `ids` as rows of (first, last)."""
     import numpy as np
@@ -313,19 +250,23 @@ def _fill(
     description: Description,
     connection: Connection,
     limit: int | None,
-) -> pd.DataFrame:
-    """Return the rows with those that came late in their places, `limit` at most.
+) -> tuple[pd.DataFrame, bool]:
+    """Return the rows with those that came late in their places; tell whether the end is cut off.
 
-    Not all gaps were read again if `limit` late rows were found; then the last row is one of them,
-    or below.
+    It is if that makes more than `limit`, or if not all gaps were read again because so many came.
     """
     import pandas as pd
 
+    id_name = description.id_column
     firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
-    late = _read(description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
-    if len(late):
-        rows = pd.concat([rows, late]).sort_values(description.id_column, ignore_index=True)
-    return rows.iloc[:limit]
+    late = read(description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
+    filled = rows
+    if len(late.rows):
+        filled = pd.concat([rows, late.rows]).sort_values(id_name, ignore_index=True)
+    if late.more:
+        filled = filled[filled[id_name] <= late.rows[id_name].iloc[-1]]
+    filled = filled.iloc[:limit]
+    return filled, bool(filled[id_name].iloc[-1] < rows[id_name].iloc[-1])
 
 
 def _below_gaps(
@@ -361,7 +302,8 @@ def _wait_for_writers(
     while writers and time.monotonic() < deadline:
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(pause * 2, _LONGEST_POLL_SECONDS)
-        writers &= _open_writers(description, connection)
+        listed = _open_writers(description, connection)
+        writers = {writer for writer in listed if writer in writers or writer.startswith("-1/")}
     return writers, time.monotonic() - started
 
 

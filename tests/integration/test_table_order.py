@@ -90,19 +90,19 @@ def test_if_one_table_has_news_every_table_behind_it_is_read(totesys, bucket, mo
     design = "INSERT INTO design (design_name, file_location, file_name, last_updated) VALUES"
     totesys.connect().run(f"{design} ('before', '/', 'before.json', now())")
 
-    from services.ingestion import source
+    from services.ingestion import versions
 
-    probe = source.get_highest_ids
+    survey = versions.survey
 
-    def probe_then_commit(tables, connection):
-        highest = probe(tables, connection)
+    def survey_then_commit(tables, connection):
+        seen = survey(tables, connection)
         totesys.connect().run(
             "INSERT INTO staff (first_name, last_name, department_id, email_address, last_updated)"
             " VALUES ('A', 'B', 1, 'a.b@terrifictotes.com', now())"
         )
-        return highest
+        return seen
 
-    monkeypatch.setattr(source, "get_highest_ids", probe_then_commit)
+    monkeypatch.setattr(versions, "survey", survey_then_commit)
     summary = ingest(TABLES, bucket.client, connection, bucket.name)
     # Committed after the probe, and read all the same: an order may refer to it.
     assert summary["tables"]["staff"]["rows"] == 1

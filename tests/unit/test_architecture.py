@@ -13,9 +13,20 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "services.ingestion"
 ALLOWED = {
     "handler": {"ingest", "tables"},
-    "ingest": {"source", "landing", "tables"},
-    "source": {"columns", "tables"},
-    "landing": {"keys", "tables"},
+    "ingest": {
+        *{"source", "landing", "positions", "tables"},
+        *{"versions", "changes", "scans", "contracts"},
+    },
+    "scans": {"batches", "source", "versions", "changes", "contracts", "marks", "keys"},
+    "versions": {"batches", "marks", "tables"},
+    "changes": {"keys", "marks"},
+    "marks": set(),
+    "source": {"batches", "columns", "tables"},
+    "batches": {"columns", "tables"},
+    "landing": {"positions", "keys", "tables"},
+    "positions": {"keys"},
+    "contracts": {"columns", "schema", "tables"},
+    "schema": set(),
     "columns": set(),
     "keys": set(),
     "tables": set(),

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingestion.handler import requested_tables
+from services.ingestion.handler import requested_tables, tables_without_changes
 from services.ingestion.tables import TABLES
-from shared.errors import EventError
+from shared.errors import ConfigError, EventError
 
 
 def test_no_event_means_all_tables_of_ours():
@@ -42,3 +42,16 @@ def test_an_unknown_table_is_named_and_the_known_ones_too(name):
         requested_tables({"tables": ["address", name]})
     assert repr(name) in str(failure.value)
     assert "payment_type" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "tables"), [((), ()), (("all",), TABLES), (("design", "staff"), ("design", "staff"))]
+)
+def test_tables_can_go_without_a_change_stream(names, tables):
+    assert tables_without_changes(names) == tables
+
+
+@pytest.mark.parametrize("names", [("payments",), ("all", "design")])
+def test_a_name_that_is_no_table_of_ours_is_not_ignored(names):
+    with pytest.raises(ConfigError, match=names[0]):
+        tables_without_changes(names)

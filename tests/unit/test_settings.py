@@ -31,9 +31,17 @@ def test_the_rest_has_defaults():
 def test_every_variable_is_read():
     numbers = {name: str(n) for n, name in enumerate(ENVIRONMENT, start=7)}
     settings = Settings.from_env(numbers)
-    assert [getattr(settings, name.lower()) for name in ENVIRONMENT] == [
-        numbers[name] if name in ENV else int(numbers[name]) for name in ENVIRONMENT
-    ]
+    read = {name: getattr(settings, name.lower()) for name in ENVIRONMENT}
+    assert read.pop("WITHOUT_CHANGES") == (numbers["WITHOUT_CHANGES"],)
+    assert read == {name: numbers[name] if name in ENV else int(numbers[name]) for name in read}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", ()), ("all", ("all",)), ("payment, design", ("payment", "design")), (" , ", ())],
+)
+def test_names_of_tables_have_commas_between_them(text, names):
+    assert Settings.from_env(ENV | {"WITHOUT_CHANGES": text}).without_changes == names
 
 
 def test_all_faults_of_the_environment_are_named_at_once():

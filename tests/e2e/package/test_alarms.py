@@ -79,6 +79,7 @@ def test_everything_that_can_go_wrong_is_watched(prod: Package):
     assert watched == {
         ("Totesys", "prod-ErrorLines"),
         ("Totesys", "Heartbeat"),
+        ("Totesys", "ContractViolations"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),

@@ -1,0 +1,184 @@
+"""The PostgreSQL side of the change stream: which rows have a version that is new.
+
+Every version of a row carries the id of the transaction that wrote it, `xmin`. A mark taken at
+moment s knows the lowest id still open then, its base: whatever was written below it is visible to
+every read after s. So the rows whose `xmin` is not below the base of the last mark are all that can
+have changed since that mark, whoever changed them and however: an UPDATE that leaves last_updated
+alone, one that changes nothing, a row put in with an id of its own. A lock (SELECT FOR UPDATE) is
+no version. A savepoint's id is above its transaction's, so it is below the base only if that is.
+
+`age(xid)` counts backwards from the newest id and so compares ids of 32 bits as they are meant:
+on a circle. Nothing indexes `xmin`: a look at a table reads all of it, in stretches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pg8000.native import identifier, literal
+
+from services.ingestion.batches import read_on
+from services.ingestion.marks import Mark
+from services.ingestion.tables import id_column
+from shared.database import database_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from pg8000.native import Connection
+
+    from services.ingestion.batches import Description
+
+_SURVEY = """
+SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp()))::bigint,
+       {of_tables}
+"""
+# Recovery, after a crash or of a backup, sets the counters of the archiver back, and that alone
+# does (but for somebody with pg_stat_reset_shared): after it, ids that were seen may be given out
+# once more.
+_HISTORY = """
+concat_ws(' ', (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver),
+    (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass({name})::oid)"""
+# ALTER TABLE may write every row anew, which is not counted, into a file of another name. Counters
+# start again where a server stopped, which may be that of a copy.
+_WRITES = """
+(WITH RECURSIVE family AS (
+    SELECT to_regclass({name})::oid AS oid
+    UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+)
+SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),
+    (SELECT extract(epoch FROM stats_reset)
+     FROM pg_stat_database WHERE datname = current_database()),
+    string_agg(concat_ws('/', oid, pg_relation_filenode(oid), pg_stat_get_tuples_inserted(oid),
+        pg_stat_get_tuples_updated(oid), pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid))
+FROM family)"""
+_HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
+
+_STRETCH = """
+SELECT coalesce(max({id}), {up_to}) FROM (
+    SELECT t.{id} FROM {table} AS t WHERE t.{id} > {above} AND t.{id} <= {up_to}
+    ORDER BY t.{id} LIMIT {limit}
+) AS ids
+"""
+_CHANGED = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {last} AND "
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How the tables stand at one moment.
+
+    Attributes:
+        highest_ids: each table's highest committed id, 0 for an empty table; none if not asked for.
+        marks: the moment, as each table's history has it.
+    """
+
+    highest_ids: Mapping[str, int]
+    marks: Mapping[str, Mark]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What of a stretch of ids has changed.
+
+    Attributes:
+        rows: the changed rows, by id.
+        last: the stretch's last id.
+        size: how many characters the server sent.
+        repeated: how many of the rows were visible at the earlier mark, and come again because of a
+            transaction that was open then.
+    """
+
+    rows: pd.DataFrame
+    last: int
+    size: int
+    repeated: int
+
+
+def survey(tables: Sequence[str], connection: Connection, *, with_ids: bool = True) -> Survey:
+    """Return how tables stand, by one statement, which reads no table for its marks.
+
+    Raises:
+        SourceError: one of the tables can't be asked for its highest id.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    expressions = [
+        expression.format(name=literal(identifier(table)))
+        for table in tables
+        for expression in (_HISTORY, _WRITES)
+    ]
+    if with_ids:
+        expressions += [
+            _HIGHEST.format(id=identifier(id_column(table)), table=identifier(table))
+            for table in tables
+        ]
+    with database_errors("Looking for new rows"):
+        [row] = connection.run(_SURVEY.format(of_tables=", ".join(expressions)))
+    snapshot, at, *said = row
+    marks = {
+        table: Mark(snapshot, said[2 * number], said[2 * number + 1], at)
+        for number, table in enumerate(tables)
+    }
+    ids = said[2 * len(tables) :]
+    return Survey(dict(zip(tables, ids, strict=True)) if with_ids else {}, marks)
+
+
+def get_changed_rows(
+    description: Description,
+    connection: Connection,
+    above: int,
+    up_to: int,
+    since: Mark | None,
+    limit: int,
+) -> Stretch:
+    """Look through the next rows above an id for those that have a new version.
+
+    Args:
+        description: of the table.
+        connection: a session in autocommit, on a primary.
+        above: where the stretch begins.
+        up_to: where it ends at the latest.
+        since: what is old; every row is new without it.
+        limit: how many rows to look at, and to return at most; fewer if they are long.
+
+    Raises:
+        SourceError: no permission, inside a transaction, on a standby.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    names = {"id": identifier(description.id_column), "table": identifier(description.table)}
+    bounds = {"above": int(above), "up_to": int(up_to), "limit": int(limit)}
+    changed_rows = _CHANGED + _not_below_base(since)
+    with database_errors(f"Reading the changes of {description.table!r}"):
+        [[last]] = connection.run(_STRETCH.format(**names, **bounds))
+        found = read_on(description, connection, changed_rows, above, limit, last=last)
+        rows = found.rows
+        rows.attrs = {"description": description}
+        if found.more:
+            last = int(rows[description.id_column].iloc[-1])
+        repeated = 0
+        if since and since.base < since.next_xid and len(rows):
+            seen = f"{changed_rows} AND {_visible_at(since)}"
+            [[repeated]] = connection.run(
+                f"SELECT count(*) FROM {seen}".format(**names, row_id=above, last=last)
+            )
+    return Stretch(rows, last, found.size, repeated)
+
+
+def _not_below_base(since: Mark | None) -> str:
+    """Return what is true of a version that a mark does not know to be old.
+
+    An age below 0 is one of more than half the circle: of a row that was frozen very long ago.
+    """
+    return "true" if since is None else f"age(t.xmin) BETWEEN 0 AND age({_xid(since.base)})"
+
+
+def _visible_at(mark: Mark) -> str:
+    """Return what is true of a version that was visible at a mark, or is a savepoint's."""
+    still_open = ", ".join(_xid(xid) for xid in mark.open_xids)
+    finished = f" AND t.xmin <> ALL (ARRAY[{still_open}])" if still_open else ""
+    return f"age(t.xmin) > age({_xid(mark.next_xid)}){finished}"
+
+
+def _xid(xid: int) -> str:
+    return f"'{xid % 2**32}'::xid"
