@@ -1,0 +1,233 @@
+"""The contracts and a real Totesys, how new ones are made, and runs without one to be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from local.contract import main, make, write
+from services.ingestion import contracts, get_table_data
+from services.ingestion.contracts import check, parse
+from services.ingestion.ingest import ingest
+from services.ingestion.schema import POSTGRESQL_TYPE, nullable
+from services.ingestion.tables import TABLES
+from shared.errors import ConfigError, IngestionError
+from tests.helpers import landed
+from tests.helpers.contracts import broken_rows, contract_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ODD = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"');
+CREATE DOMAIN code AS varchar(4);
+CREATE TABLE odd (
+    odd_id bigserial PRIMARY KEY, small smallint, big bigint NOT NULL, amount numeric, ratio float8,
+    flag boolean NOT NULL, mood mood, mood_there mood NOT NULL, code code, name varchar(3) NOT NULL,
+    letters char(3), born date, day text, "e mail" text, at timestamp, at_utc timestamptz NOT NULL,
+    tags text[], info json, more jsonb NOT NULL, raw bytea, pause interval, address inet
+);
+INSERT INTO odd (
+    small, big, amount, ratio, flag, mood, mood_there, code, name, letters, born, day, "e mail", at,
+    at_utc, tags, info, more, raw, pause, address
+) VALUES
+(-32768, -9223372036854775808, 3.10, 1e300, true, 'sad', 'it''s "ok"', 'abcd', 'é', 'a',
+ '2024-02-29', '2024-02-29', 'é.b@c.example', '0001-01-01', '9999-12-31 23:59:59.999999+00',
+ '{a,NULL}', ' [1, {"a": 2}]', '[null]', '\\x00', '1 day', '10.0.0.1/8'),
+(NULL, 9223372036854775807, NULL, NULL, false, NULL, 'sad', NULL, '', NULL, NULL, NULL, NULL, NULL,
+ now(), NULL, NULL, '"text"', NULL, NULL, NULL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of contracts of a test's own, empty."""
+    monkeypatch.setattr(contracts, "FOLDER", tmp_path)
+    contracts.load.cache_clear()
+    yield tmp_path
+    contracts.load.cache_clear()
+
+
+def run(database, bucket, tables):
+    return ingest(tables, bucket.client, database.connect("reader"), bucket.name)
+
+
+def levels(log_lines):
+    return [line["level"] for line in log_lines() if line["level"] != "INFO"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_our_contract_was_made_of_the_real_table(totesys, table):
+    made = parse("made", make(table, totesys.connect()))
+    ours = contract_of(table)
+    assert list(ours) == list(made)
+    for column, rules in made.items():
+        assert ours[column][POSTGRESQL_TYPE] == rules[POSTGRESQL_TYPE]
+        assert nullable(ours[column]) == nullable(rules)
+        # People add to what was found; only bounds and patterns become narrower.
+        assert ours[column].keys() >= rules.keys()
+
+
+def test_every_landed_line_is_as_its_contract_says_to_any_validator(totesys, bucket):
+    run(totesys, bucket, TABLES)
+    for table in TABLES:
+        document = json.loads((contracts.FOLDER / f"{table}.json").read_text())
+        lines = [
+            line
+            for key in landed.data_keys(bucket, table)
+            for line in landed.body(bucket, key).splitlines()
+        ]
+        assert lines
+        assert broken_rows(document, lines) == {}
+
+
+def test_a_contract_is_made_of_any_table(database):
+    connection = database.connect()
+    connection.run(ODD)
+    text = make("odd", connection)
+    document = json.loads(text)
+    Draft202012Validator.check_schema(document)
+    contract = document["properties"]
+    frame = get_table_data("odd", 0, connection)
+    assert check("odd", parse("odd", text), frame.attrs["description"].columns, frame) == []
+    assert contract["odd_id"] == {POSTGRESQL_TYPE: "bigint", "type": "integer", "minimum": 1}
+    assert contract["small"]["type"] == ["integer", "null"]
+    assert (contract["small"]["minimum"], contract["small"]["maximum"]) == (-32768, 32767)
+    assert contract["amount"] == {POSTGRESQL_TYPE: "numeric", "type": ["number", "null"]}
+    assert contract["flag"] == {POSTGRESQL_TYPE: "boolean", "type": "boolean"}
+    assert contract["mood"]["enum"] == ["sad", 'it\'s "ok"', None]
+    assert contract["mood_there"]["enum"] == ["sad", 'it\'s "ok"']
+    assert contract["code"] == {POSTGRESQL_TYPE: "code", "type": ["string", "null"]}
+    assert contract["name"]["maxLength"] == contract["letters"]["maxLength"] == 3
+    assert contract["born"]["pattern"] == contract["day"]["pattern"]
+    assert "@" in contract["e mail"]["pattern"]
+    assert contract["at"]["maxLength"] == 26
+    assert contract["at_utc"]["maxLength"] == 32
+    assert contract["tags"]["type"] == ["array", "null"]
+    assert "null" in contract["info"]["type"]
+    assert text.count("\n") == len(contract) + 9  # a line a column: to be read, and to be diffed
+
+
+def test_of_an_empty_table_a_contract_has_what_the_catalogue_says(database):
+    connection = database.connect()
+    connection.run("CREATE TABLE bare (bare_id serial, day text)")
+    contract = parse("bare", make("bare", connection))
+    assert contract["day"] == {POSTGRESQL_TYPE: "text", "type": ["string", "null"]}
+
+
+def test_what_was_edited_is_not_overwritten(folder):
+    text = (ROOT / "services/ingestion/contracts/currency.json").read_text()
+    path = write("currency", text, force=False)
+    write("currency", text, force=False)
+    edited = text.replace("2147483647", "3")
+    path.write_text(edited)
+    with pytest.raises(FileExistsError, match=r"currency\.json is there.*--force"):
+        write("currency", text, force=False)
+    assert path.read_text() == edited
+    write("currency", text, force=True)
+    assert path.read_text() == text
+
+
+def test_the_command_makes_a_contract_of_the_local_totesys(folder, capsys):
+    assert main(["currency"]) == 0
+    assert "currency.json is there: read it" in capsys.readouterr().out
+    assert list(contract_of("currency")) == [
+        "currency_id", "currency_code", "created_at", "last_updated"
+    ]  # fmt: skip
+    with pytest.raises(SystemExit, match="There is no table 'nothing'"):
+        main(["nothing"])
+
+
+def test_a_stage_whose_secret_is_not_there(aws, folder):
+    with pytest.raises(SystemExit, match=r"'nowhere/totesys' can't be read.*Create it"):
+        main(["currency", "--stage", "nowhere"])
+
+
+def test_a_table_without_contract_lands_with_one_warning(totesys, bucket, folder, log_lines):
+    assert run(totesys, bucket, ["currency"])["rows"] == 3
+    [line] = [line for line in log_lines() if line["level"] != "INFO"]
+    assert (line["level"], line["table"]) == ("WARNING", "currency")
+    assert "make contract TABLE=currency" in line["message"]
+
+
+def test_a_contract_that_can_not_be_used_fails_its_table_only(totesys, bucket, folder):
+    for table in ("currency", "staff"):
+        shutil.copy(ROOT / f"services/ingestion/contracts/{table}.json", folder)
+    path = folder / "currency.json"
+    path.write_text(path.read_text().replace('"pattern"', '"format"'))
+    with pytest.raises(IngestionError, match=r"currency\.json: .*'format' is not known") as failed:
+        run(totesys, bucket, ["staff", "currency"])
+    assert isinstance(failed.value.failures["currency"], ConfigError)
+    assert landed.ids(bucket, "currency") == []
+    assert len(landed.ids(bucket, "staff")) == 20
+
+
+CALL = """
+import json, sys
+from types import SimpleNamespace
+from services.ingestion.handler import lambda_handler
+context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+lambda_handler({"tables": ["invoice", "currency"]}, context)
+"""
+
+
+@pytest.fixture
+def copied(totesys, bucket, aws, tmp_path):
+    """A copy of the code to add a table to, and a command line in it."""
+    for folder in ("services", "shared", "local"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    secret = f"{bucket.name}/totesys"
+    aws("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(totesys.secret))
+    environment = os.environ | {
+        "BUCKET_NAME": bucket.name,
+        "STAGE": bucket.name,
+        "DB_SECRET_ID": secret,
+        "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
+        "POWERTOOLS_SERVICE_NAME": "ingestion",
+        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
+    }
+
+    def python(*arguments):
+        """Run; return what it wrote, parsed where it is JSON."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    return tmp_path, python
+
+
+def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
+    connection = totesys.connect()
+    connection.run("CREATE TABLE invoice (invoice_id serial PRIMARY KEY, due text NOT NULL)")
+    connection.run("INSERT INTO invoice (due) VALUES ('2024-02-28'), ('2024-02-29')")
+    folder, python = copied
+    tables = folder / "services/ingestion/tables.py"
+    first = '    "payment",\n'
+    tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
+    python("-m", "local.contract", "invoice", "--stage", bucket.name)
+    said = python("-c", CALL)
+    assert {line["level"] for line in said if "level" in line} == {"INFO"}
+    assert [row["due"] for row in landed.rows(bucket, "invoice")] == ["2024-02-28", "2024-02-29"]
+    connection.run("INSERT INTO invoice (due) VALUES ('2023-02-29')")
+    said = python("-c", CALL)
+    [line] = [line for line in said if line.get("level", "INFO") != "INFO"]
+    assert (line["level"], line["table"], line["column"]) == ("ERROR", "invoice", "due")
+    [of_table, of_all] = [line for line in said if "ContractViolations" in line]
+    assert of_table["ContractViolations"] == of_all["ContractViolations"] == [1.0]
+    assert of_table["table"] == "invoice"
+    alarm = yaml.safe_load((ROOT / "resources/alarms.yml").read_text())["ContractsBrokenAlarm"]
+    watched = [dimension["Name"] for dimension in alarm["Properties"]["Dimensions"]]
+    assert of_all["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [watched]
+    assert len(landed.rows(bucket, "invoice")) == 3

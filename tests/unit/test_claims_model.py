@@ -1,0 +1,285 @@
+"""The protocol of the claims, in every interleaving of runs that may die at every step.
+
+A model of it, that is: generators that read like landing.py and ingest.py. At the end they are held
+against the real code: given the same answers, both make the same requests.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+
+import pytest
+
+from tests.helpers.interleavings import (
+    ALL,
+    LATEST,
+    ONCE,
+    Budget,
+    Explorer,
+    Key,
+    Latest,
+    Violation,
+    start,
+)
+from tests.helpers.replay import requests_of_functions, requests_of_ingest
+
+NOTHING = Latest()
+# Runs with a smaller limit than others have to go beyond it where a larger batch was claimed.
+BATCH_ROWS = {"A": 2, "B": 1, "C": 2, "D": 2, "E": 2}
+
+SCENARIOS = {
+    "two batches": ("AB", 2, Budget()),
+    "three batches": ("AB", 3, Budget()),
+    "a row appears": ("AB", 1, Budget(appear=1)),
+    "latest.json disturbed": ("AB", 2, Budget(disturb=1)),
+    "a row appears, latest.json disturbed": ("AB", 1, Budget(appear=1, disturb=1)),
+    "a row deleted": ("AB", 2, Budget(vanish=1)),
+    "a row deleted, latest.json disturbed": ("AB", 1, Budget(vanish=1, disturb=1)),
+}
+LONG_SCENARIOS = {
+    "two batches, a row appears, latest.json disturbed": ("AB", 2, Budget(appear=1, disturb=1)),
+    "latest.json disturbed twice": ("AB", 2, Budget(disturb=2)),
+    "three batches, latest.json disturbed": ("AB", 3, Budget(disturb=1)),
+    "three batches, a row deleted": ("AB", 3, Budget(vanish=1)),
+    "a row deleted, latest.json disturbed": ("AB", 2, Budget(vanish=1, disturb=1)),
+    "three runs": ("ABE", 1, Budget()),
+    "three runs, two batches": ("ABE", 2, Budget()),
+    "three runs, latest.json disturbed": ("ABE", 1, Budget(disturb=1)),
+}
+
+
+def run(name):
+    """One run over one table, request by request: what `ingest` does."""
+    stored = yield ("read latest",)
+    at, claimed = stored or NOTHING, None
+    news = yield ("look for news", at.row_id)
+    if news == "nowhere":
+        return
+    if news == "here":
+        at, claimed = yield from heal(at, stored)
+    more = True
+    while more:
+        if claimed:
+            rows = yield ("read settled rows", at.row_id, claimed.row_id)
+            at = yield from put(claimed, rows)
+            stored = yield from save(at, stored)
+        rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+        at, claimed = yield from land(at, None, rows, name)
+        stored = yield from save(at, stored)
+        more = len(rows) == BATCH_ROWS[name] or claimed
+
+
+def functions(name):
+    """The three functions, called one after the other; the normal runs at the end are normal."""
+    if name in "CD":
+        yield from run(name)
+        return
+    stored = yield ("read latest",)
+    at, _ = yield from heal(stored or NOTHING, stored)
+    rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+    if rows:
+        stored = yield ("read latest",)
+        at, claimed = yield from heal(stored or NOTHING, stored)
+        at, _ = yield from land(at, claimed, rows, name)
+        yield from save(at, stored)
+
+
+def latest(key, rows):
+    return Latest(key.row_id, key.maker, rows)
+
+
+def heal(at, stored):
+    if stored is None and (key := (yield ("list",))):
+        at = latest(key, (yield ("head", key)))
+    while claimed := (yield ("read claim", at.row_id)):
+        rows = yield ("head", claimed)
+        if rows is None:
+            break
+        at = latest(claimed, rows)
+    return at, claimed
+
+
+def land(at, claimed, rows, name):
+    while rows and rows[-1] > at.row_id:
+        if not claimed:
+            claimed = Key(rows[-1], name)
+            if not (yield ("create claim", at.row_id, claimed)):
+                claimed = yield ("read claim", at.row_id)
+        if claimed.row_id > rows[-1]:
+            return at, claimed
+        at = yield from put(claimed, tuple(n for n in rows if at.row_id < n <= claimed.row_id))
+        claimed = None
+    return at, None
+
+
+def put(key, rows):
+    yield ("create object", key, rows)  # whatever the answer is, it is there now
+    return latest(key, len(rows))
+
+
+def save(at, stored):
+    while at.row_id > (stored or NOTHING).row_id:
+        if (yield ("write latest", stored, at)):
+            return at
+        stored = yield ("read latest",)
+    return stored
+
+
+PROGRAMS = [run, functions]
+
+
+def explore(program, scenario):
+    sys.setrecursionlimit(10_000)  # a schedule of some hundred steps is followed by recursion
+    explorer = Explorer(program)
+    return explorer, explorer.schedules(start(*scenario))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_every_row_lands_exactly_once(program, scenario, record_property):
+    explorer, schedules = explore(program, scenario)
+    record_property("states", len(explorer.states))
+    record_property("schedules", schedules)
+    print(f"{len(explorer.states):,} states, {schedules:,} schedules")
+    assert len(explorer.states) > 500
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("scenario", LONG_SCENARIOS.values(), ids=LONG_SCENARIOS)
+def test_every_row_lands_exactly_once_in_more_schedules(program, scenario, record_property):
+    test_every_row_lands_exactly_once(program, scenario, record_property)
+
+
+class Crash(Exception):
+    """A run ends with an error."""
+
+
+def without_claims(request):
+    if request[0] == "read claim":
+        return None
+    return True if request[0] == "create claim" else (yield request)
+
+
+def refused_claim_ignored(request):
+    answer = yield request
+    return True if request[0] == "create claim" else answer
+
+
+def refused_write_is_an_error(kind):
+    def change(request):
+        answer = yield request
+        if request[0] == kind and not answer:
+            raise Crash
+        return answer
+
+    return change
+
+
+def latest_without_if_match(request):
+    kind, *arguments = request
+    return (yield ("put latest", arguments[-1]) if kind == "write latest" else request)
+
+
+def claimed_means_landed(request):
+    answer = yield request
+    return 0 if request[0] == "head" and answer is None else answer
+
+
+def adopted_up_to_the_limit_only(request):
+    kind, *arguments = request
+    if kind != "read settled rows":
+        return (yield request)
+    return (yield ("read rows", arguments[0], 1))
+
+
+def adopted_but_for_the_last_row(request):
+    answer = yield request
+    return answer[:-1] if request[0] == "read settled rows" else answer
+
+
+def refused_latest_given_up(request):
+    answer = yield request
+    return True if request[0] == "write latest" else answer
+
+
+MUTATIONS = {
+    "no claims": (without_claims, ONCE),
+    "412 on a claim ignored": (refused_claim_ignored, ONCE),
+    "412 on a claim is an error": (refused_write_is_an_error("create claim"), ALL),
+    "412 on an object is an error": (refused_write_is_an_error("create object"), LATEST),
+    "412 on latest.json given up": (refused_latest_given_up, LATEST),
+    "latest.json without If-Match": (latest_without_if_match, LATEST),
+    "a claim taken for an object": (claimed_means_landed, ALL),
+    "adoption stops at the limit": (adopted_up_to_the_limit_only, ALL),
+    "adoption loses the last row": (adopted_but_for_the_last_row, ALL),
+}
+
+
+def mutated(change):
+    """Return the run with a fault built in: each of its requests passes through `change`."""
+
+    def program(name):
+        original = run(name)
+        answer = None
+        try:
+            while True:
+                answer = yield from change(original.send(answer))
+        except (StopIteration, Crash):
+            return
+
+    return program
+
+
+@pytest.mark.parametrize(("change", "promise"), MUTATIONS.values(), ids=MUTATIONS)
+def test_a_broken_protocol_is_found_out(change, promise):
+    explorer = Explorer(mutated(change), frozenset({promise}))
+    with pytest.raises(Violation, match=promise):
+        explorer.schedules(start("AB", 2, Budget()))
+
+
+def maximal(histories):
+    """Yield the histories that are not the beginning of another one."""
+    ordered = sorted(histories, key=repr)
+    beginnings = {(name, history[:-1]) for name, history in ordered}
+    return (one for one in ordered if one not in beginnings)
+
+
+def model_requests(program, name, history):
+    model, requests, answer = program(name), [], None
+    for following in (*history, None):
+        try:
+            requests.append(model.send(answer))
+        except StopIteration:
+            break
+        answer = following
+    return requests
+
+
+CODE = {"run": requests_of_ingest, "functions": requests_of_functions}
+
+
+def hold_against_the_code(program, scenario, monkeypatch, share):
+    explorer, _ = explore(program, scenario)
+    compared = 0
+    for name, history in islice(maximal(explorer.histories), 0, None, share):
+        made = CODE["run" if name in "CD" else program.__name__](
+            name, BATCH_ROWS[name], history, monkeypatch
+        )
+        assert made == model_requests(program, name, history)
+        compared += 1
+    return compared
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("scenario", ["two batches", "a row deleted", "latest.json disturbed"])
+def test_the_code_makes_the_same_requests_as_the_model(program, scenario, monkeypatch):
+    assert hold_against_the_code(program, SCENARIOS[scenario], monkeypatch, share=10) > 10
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_the_code_makes_the_same_requests_as_the_model_always(program, scenario, monkeypatch):
+    assert hold_against_the_code(program, scenario, monkeypatch, share=1) > 10
