@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
 
 _REMEDIES = {
+    "25P02": "Roll the connection's transaction back before it is read from.",
     "28P01": "Put the right username and password into the secret.",
     "28000": "Check username, pg_hba.conf and TLS rules of the server.",
     "3D000": "Put the right dbname into the secret.",
