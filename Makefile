@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract test test-fast test-long lint format package clean
+.PHONY: help setup demo local contract test test-fast test-long test-unit test-integration test-e2e lint format package clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -40,10 +40,14 @@ contract: setup ## write the contract of TABLE, of the local Totesys or of a dep
 	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
 test: lint ## lint and all tests but the long ones
-	python -m pytest -m "not long"
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
 
 test-fast: setup ## unit and integration tests only
-	python -m pytest -m "not long and not e2e" tests/unit tests/integration
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration
+
+# Side by side, because each waits a lot: for servers, for writers, for the deployment.
+test-unit test-integration test-e2e: setup
+	python -m pytest -m "not long" tests/$(@:test-%=%)
 
 test-long: setup ## the tests that take minutes
 	python -m pytest -m long
