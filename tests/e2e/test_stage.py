@@ -222,8 +222,9 @@ def test_sls_invoke_local_prints_the_summary(caught_up: LocalStage):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # The framework sends what the function logs to stdout as well, ahead of the result.
-    summary = json.loads(done.stdout[done.stdout.rindex("\n{\n") :])
+    # The framework sends what the function logs to stdout as well, before or behind the result.
+    result = done.stdout[done.stdout.rindex("\n{\n") :].lstrip()
+    summary, _ = json.JSONDecoder().raw_decode(result)
     assert summary["tables"]["payment"]["rows"] == 2
     assert different(caught_up) == set()
 
