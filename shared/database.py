@@ -26,12 +26,19 @@ CONNECT_TIMEOUT_SECONDS = 5
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
 
+_SPELLING = """
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C';
+SET client_encoding = 'UTF8'; SET standard_conforming_strings = on
+"""
+
 _REMEDIES = {
     "25P02": "Roll the connection's transaction back before it is read from.",
     "28P01": "Put the right username and password into the secret.",
     "28000": "Check username, pg_hba.conf and TLS rules of the server.",
     "3D000": "Put the right dbname into the secret.",
     "42501": "GRANT the role what it lacks: USAGE on the schema, SELECT on the table.",
+    "54000": "A row of it is longer than the 1 GB that PostgreSQL can send as one value: shorten it.",
     "42P01": "Check the name of the table, and the role's search_path.",
 }
 
@@ -70,6 +77,14 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
         # The timeout so far is one for each read. A statement may be quiet for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
         return connection
+
+
+def set_spelling(connection: Connection) -> None:
+    """Let values and names be spelled as we expect, however the session was opened.
+
+    A statement of its own: another one in its message would be read in the old encoding.
+    """
+    connection.run(_SPELLING)
 
 
 def disconnect(connection: Connection) -> None:

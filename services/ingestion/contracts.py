@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from services.ingestion.columns import Column
     from services.ingestion.schema import Schema
+    from services.ingestion.survey import Declared
 
     type Contract = Mapping[str, Schema]
 
@@ -106,6 +107,15 @@ class Inspector:
                     extra={"table": self.table} | asdict(violation),
                 )
 
+    def expects(self, declared: Declared | None) -> bool:
+        """Tell whether the contract, if there is one, is of a table that is declared like this.
+
+        Raises:
+            ConfigError: the contract can't be used.
+        """
+        contract = load(self.table)
+        return contract is None or declared is None or _declaration(contract) == set(declared)
+
     @cached_property
     def _contract(self) -> Contract | None:
         contract = load(self.table)
@@ -148,6 +158,13 @@ def parse(name: str, text: str) -> Contract:
     if faults:
         raise ConfigError(f"Contract {name}: {'; '.join(faults)}. Mend it.")
     return contract
+
+
+def _declaration(contract: Contract) -> set[tuple[str, str, bool]]:
+    return {
+        (name, expected[schema.POSTGRESQL_TYPE], schema.nullable(expected))
+        for name, expected in contract.items()
+    }
 
 
 def check(

@@ -1,8 +1,9 @@
 """The run: for each table, where it stands, what is new above that, and landing it.
 
-Knows neither boto3 nor pg8000. A run goes through the tables in rounds of one batch each, children
-before parents, so that one table's backlog starves no other. Only a round in which every table was
-read to its end completes the run: then all that the landed rows refer to has landed, too.
+Knows neither boto3 nor pg8000. A run goes through the tables that have news in rounds of one batch
+each, children before parents, so that one table's backlog starves no other. What a row refers to
+was committed no later than the row: so after rows were read, each table behind theirs is looked at
+again. A run has caught up when none has news: all that the landed rows refer to has landed, too.
 
 A table that was read to its end is looked through for changes to what had landed before, stretch by
 stretch. Its stream of changes may go on from this run's mark if every row above the old watermark
@@ -16,12 +17,13 @@ from __future__ import annotations
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion import landing, source, versions
+from services.ingestion import landing, source
 from services.ingestion.changes import read_state
 from services.ingestion.contracts import Inspector
 from services.ingestion.positions import (
@@ -31,12 +33,13 @@ from services.ingestion.positions import (
     save_position,
 )
 from services.ingestion.scans import ChangeRun
+from services.ingestion.survey import Survey, highest_ids, survey
 from shared import telemetry
 from shared.errors import PipelineError, run_error
 from shared.objects import Bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import pandas as pd
     from mypy_boto3_s3 import S3Client
@@ -68,7 +71,11 @@ class Limits:
 
 @dataclass(slots=True)
 class TableRun:
-    """What happened to one table in a run."""
+    """What happened to one table in a run.
+
+    `to_read` says whether it has rows to read, as far as is known; `observed` is the number of the
+    step at which it was last seen to have no more, `landed_at` of the last one that found some.
+    """
 
     table: str
     from_row_id: int
@@ -80,15 +87,17 @@ class TableRun:
     held_back_rows: int = 0
     keys: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    news: bool = True
-    is_read: bool = True
+    is_healed: bool = False
+    to_read: bool = True
+    observed: int = 0
+    landed_at: int = 0
     more: bool = False
     all_ours: bool = True
 
     @property
     def is_looking(self) -> bool:
         """Whether it is at the table's changes, or would be if there were time."""
-        return self.changes is not None and not self.changes.over and not self.more
+        return self.changes is not None and not self.changes.over and not self.to_read
 
     def summary(self) -> dict[str, Any]:
         """Return what the log line and the result of the run say."""
@@ -146,10 +155,10 @@ class _Run:
         self.limits = limits
         self.wait_left = limits.writer_wait_seconds
         self.failures: dict[str, PipelineError] = {}
+        self.steps = count(1)
 
     def go(self, tables: Sequence[str]) -> dict[str, Any]:
-        runs = self._positions(tables)
-        self._survey(runs)
+        runs = self._survey(tables)
         self._rounds(runs)
         for run in runs:
             if run.table not in self.failures:
@@ -164,8 +173,8 @@ class _Run:
             "tables": {run.table: run.summary() for run in runs},
         }
 
-    def _positions(self, tables: Sequence[str]) -> list[TableRun]:
-        """Read where the tables stand, side by side: each is a request that mostly waits."""
+    def _survey(self, tables: Sequence[str]) -> list[TableRun]:
+        """Find out where the tables stand on both sides, which is asked side by side."""
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
             positions = {each: pool.submit(read_position, each, self.bucket) for each in tables}
             states = {
@@ -173,57 +182,81 @@ class _Run:
                 for each in tables
                 if each not in self.limits.without_changes
             }
+            seen = self._ask_source(tables)
         runs = []
         for table, position in positions.items():
             with self._failing(table):
                 at = position.result()
                 stream = ChangeRun(states[table].result()) if table in states else None
-                runs.append(TableRun(table, at.row_id, at, Inspector(table), stream))
+                run = TableRun(table, at.row_id, at, Inspector(table), stream)
+                self._compare(run, seen)
+                runs.append(run)
+        self._report_set_back([run for run in runs if _is_set_back(run, seen.highest_ids)])
         return runs
 
-    def _survey(self, runs: list[TableRun]) -> None:
-        """Find out which tables have news; those before the first are not read.
+    def _ask_source(self, tables: Sequence[str]) -> Survey:
+        for with_ids in (True, False):
+            with suppress(PipelineError):  # reading each table says which can't be asked, and why
+                return survey(tables, self.connection, with_ids=with_ids)
+        return Survey()
 
-        What is read is read children first. A table has news if its highest id is above the
-        watermark: no row below it is still to come.
-        """
-        tables = [run.table for run in runs]
-        try:
-            seen = versions.survey(tables, self.connection)
-        except PipelineError:  # one can't be asked, or not now; reading each says which, and why
-            seen = self._survey_without_ids(tables)
+    def _compare(self, run: TableRun, seen: Survey) -> None:
+        """Note what there is to do; a table that was declared anew is read, which reports it."""
+        declared = seen.declared.get(run.table)
+        run.to_read = _has_news(run, seen.highest_ids) or not run.inspector.expects(declared)
+        if run.changes:
+            run.changes.survey(seen.marks.get(run.table))
+
+    def _report_set_back(self, runs: list[TableRun]) -> None:
+        """Warn of tables that end below what has landed, if that is not what landed meanwhile."""
+        highest = self._highest_ids(runs) if runs else {}
         for run in runs:
-            highest = seen.highest_ids.get(run.table)
-            run.news = highest is None or run.position.row_id < highest
-            if highest is not None and highest < run.position.row_id:
-                _warn_set_back(run, highest)
-            if run.changes:
-                run.changes.survey(seen.marks.get(run.table))
-        first = next((number for number, run in enumerate(runs) if run.news), len(runs))
-        for run in runs[:first]:
-            run.is_read = False
+            if _is_set_back(run, highest):
+                _warn_set_back(run, highest[run.table])
 
-    def _survey_without_ids(self, tables: Sequence[str]) -> versions.Survey:
-        try:
-            return versions.survey(tables, self.connection, with_ids=False)
-        except PipelineError:
-            return versions.Survey({}, {})
+    def _highest_ids(self, runs: list[TableRun]) -> dict[str, int]:
+        with suppress(PipelineError):  # as above
+            return highest_ids([run.table for run in runs], self.connection)
+        return {}
 
     def _rounds(self, runs: list[TableRun]) -> None:
-        reading = any(run.is_read for run in runs)
-        while reading or any(run.is_looking for run in self._alive(runs)):
+        while any(run.to_read or run.is_looking for run in self._alive(runs)):
             for run in self._alive(runs):
-                in_time = self.limits.seconds_left() > 0
-                if reading and run.is_read:
-                    run.more = not in_time or self._timed(run, self._batch)
-                if in_time and run.is_looking and run.table not in self.failures:
-                    self._timed(run, self._look_for_changes)
+                self._visit(run)
             if self.limits.seconds_left() <= 0:
                 break
-            reading = reading and any(run.more for run in runs)
+            self._look_again(self._stale(runs))
+        stale = self._stale(runs)
         for run in self._alive(runs):
+            run.more = run.to_read or run in stale
             if run.is_looking:
-                run.more = self._timed(run, self._pause)
+                run.more |= self._timed(run, self._pause)
+
+    def _visit(self, run: TableRun) -> None:
+        in_time = self.limits.seconds_left() > 0
+        if in_time and run.to_read:
+            run.to_read = self._timed(run, self._batch)
+        if in_time and run.is_looking and run.table not in self.failures:
+            self._timed(run, self._look_for_changes)
+
+    def _stale(self, runs: list[TableRun]) -> list[TableRun]:
+        """Return the tables that were last seen before rows of a table in front of them were read.
+
+        What these rows refer to may be there by now. Of each round only tables behind the first
+        one that had rows are stale, so rounds come to an end.
+        """
+        stale, landed_at = [], 0
+        for run in runs:
+            if run.observed < landed_at and not run.to_read and run.table not in self.failures:
+                stale.append(run)
+            landed_at = max(landed_at, run.landed_at)
+        return stale
+
+    def _look_again(self, runs: list[TableRun]) -> None:
+        if runs:
+            step, highest = next(self.steps), self._highest_ids(runs)
+            for run in runs:
+                run.observed, run.to_read = step, _has_news(run, highest)
 
     def _alive(self, runs: list[TableRun]) -> list[TableRun]:
         return [run for run in runs if run.table not in self.failures]
@@ -240,13 +273,14 @@ class _Run:
 
     def _batch(self, run: TableRun) -> bool:
         """Land the next rows of a table; tell whether there may be more."""
-        if run.news:  # without, nobody can have claimed a batch
-            run.position, run.news = heal_position(run.position, self.bucket), False
+        if not run.is_healed:
+            run.position, run.is_healed = heal_position(run.position, self.bucket), True
             run.from_row_id = run.position.row_id
             if run.changes and not run.position.row_id and not run.position.claimed:
                 run.changes.open(self.bucket)
         if run.position.claimed:
             self._adopt(run, run.position.claimed)
+        step = next(self.steps)
         rows = source.get_table_data(
             run.table,
             run.position.row_id,
@@ -258,6 +292,7 @@ class _Run:
         run.held_back_rows = rows.attrs["held_back_rows"]
         run.inspector.inspect(rows)
         self._moved(run, rows, *landing.land(run.position, rows, self.bucket))
+        run.observed = step
         # A batch that somebody claimed meanwhile is not left to them: they may be dead.
         return rows.attrs["more"] or run.position.claimed is not None
 
@@ -270,7 +305,10 @@ class _Run:
                 stream.over = True
                 return False
             stream.begin(run.from_row_id, self.bucket, settled=not run.held_back_rows)
+        before = stream.rows
         stream.step(self.connection, self.bucket, run.inspector, self.limits.batch_rows)
+        if stream.rows > before:
+            run.landed_at = next(self.steps)
         return not stream.over
 
     def _pause(self, run: TableRun) -> bool:
@@ -291,6 +329,8 @@ class _Run:
         position: Position,
         landed: list[landing.Landed],
     ) -> None:
+        if landed:
+            run.landed_at = next(self.steps)
         run.all_ours &= sum(batch.rows for batch in landed) == len(rows)
         run.position = save_position(position, self.bucket)
         run.keys += [batch.key for batch in landed]
@@ -309,6 +349,15 @@ class _Run:
         else:
             return
         telemetry.failure(f"Table {table!r} failed", self.failures[table], table=table)
+
+
+def _has_news(run: TableRun, highest: Mapping[str, int]) -> bool:
+    """Tell whether there are rows above the watermark; below it none is still to come."""
+    return run.table not in highest or run.position.row_id < highest[run.table]
+
+
+def _is_set_back(run: TableRun, highest: Mapping[str, int]) -> bool:
+    return run.table in highest and highest[run.table] < run.position.row_id
 
 
 def _warn_set_back(run: TableRun, highest: int) -> None:

@@ -30,7 +30,7 @@ from pg8000.native import identifier, literal
 
 from services.ingestion.batches import Description, read, read_on
 from services.ingestion.tables import id_column
-from shared.database import database_errors
+from shared.database import database_errors, set_spelling
 from shared.errors import SourceError
 from shared.telemetry import logger
 
@@ -107,14 +107,6 @@ SELECT DISTINCT virtualtransaction FROM pg_locks
 WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND relation IN (SELECT oid FROM family) AND pid IS DISTINCT FROM pg_backend_pid()
-"""
-
-# However the session was opened, and whatever the role's defaults: what decides on how a value is
-# spelled is as we want it.
-_SPELLING = """
-SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
-SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C';
-SET client_encoding = 'UTF8'; SET standard_conforming_strings = on;
 """
 
 
@@ -197,7 +189,8 @@ def describe(table: str, connection: Connection) -> Description:
     """
     from services.ingestion.columns import Column
 
-    found = connection.run(_SPELLING + _DESCRIBE.format(name=literal(identifier(table))))
+    set_spelling(connection)
+    found = connection.run(_DESCRIBE.format(name=literal(identifier(table))))
     columns = {name: Column(name, *rest) for name, *rest in (row[:5] for row in found)}
     if not columns:
         raise SourceError(

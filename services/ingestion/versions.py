@@ -16,45 +16,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pg8000.native import identifier, literal
+from pg8000.native import identifier
 
 from services.ingestion.batches import read_on
-from services.ingestion.marks import Mark
-from services.ingestion.tables import id_column
 from shared.database import database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
     from pg8000.native import Connection
 
     from services.ingestion.batches import Description
-
-_SURVEY = """
-SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp()))::bigint,
-       {of_tables}
-"""
-# Recovery, after a crash or of a backup, sets the counters of the archiver back, and that alone
-# does (but for somebody with pg_stat_reset_shared): after it, ids that were seen may be given out
-# once more.
-_HISTORY = """
-concat_ws(' ', (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver),
-    (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass({name})::oid)"""
-# ALTER TABLE may write every row anew, which is not counted, into a file of another name. Counters
-# start again where a server stopped, which may be that of a copy.
-_WRITES = """
-(WITH RECURSIVE family AS (
-    SELECT to_regclass({name})::oid AS oid
-    UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
-)
-SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),
-    (SELECT extract(epoch FROM stats_reset)
-     FROM pg_stat_database WHERE datname = current_database()),
-    string_agg(concat_ws('/', oid, pg_relation_filenode(oid), pg_stat_get_tuples_inserted(oid),
-        pg_stat_get_tuples_updated(oid), pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid))
-FROM family)"""
-_HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
+    from services.ingestion.marks import Mark
 
 _STRETCH = """
 SELECT coalesce(max({id}), {up_to}) FROM (
@@ -63,19 +35,6 @@ SELECT coalesce(max({id}), {up_to}) FROM (
 ) AS ids
 """
 _CHANGED = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {last} AND "
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """How the tables stand at one moment.
-
-    Attributes:
-        highest_ids: each table's highest committed id, 0 for an empty table; none if not asked for.
-        marks: the moment, as each table's history has it.
-    """
-
-    highest_ids: Mapping[str, int]
-    marks: Mapping[str, Mark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +53,6 @@ class Stretch:
     last: int
     size: int
     repeated: int
-
-
-def survey(tables: Sequence[str], connection: Connection, *, with_ids: bool = True) -> Survey:
-    """Return how tables stand, by one statement, which reads no table for its marks.
-
-    Raises:
-        SourceError: one of the tables can't be asked for its highest id.
-        SourceUnavailableError: the database could not be reached, or broke off.
-    """
-    expressions = [
-        expression.format(name=literal(identifier(table)))
-        for table in tables
-        for expression in (_HISTORY, _WRITES)
-    ]
-    if with_ids:
-        expressions += [
-            _HIGHEST.format(id=identifier(id_column(table)), table=identifier(table))
-            for table in tables
-        ]
-    with database_errors("Looking for new rows"):
-        [row] = connection.run(_SURVEY.format(of_tables=", ".join(expressions)))
-    snapshot, at, *said = row
-    marks = {
-        table: Mark(snapshot, said[2 * number], said[2 * number + 1], at)
-        for number, table in enumerate(tables)
-    }
-    ids = said[2 * len(tables) :]
-    return Survey(dict(zip(tables, ids, strict=True)) if with_ids else {}, marks)
 
 
 def get_changed_rows(

@@ -84,8 +84,7 @@ def answers(world: World, request: Request, *, storm: bool) -> Iterator[tuple[Wo
     Args:
         world: as it is.
         request: its kind and arguments.
-        storm: whether a read may return fewer rows than there are, because writers are open, and
-            whether other tables may have news, so that this one is read all the same.
+        storm: whether a read may return fewer rows than there are, because writers are open.
     """
     kind, *arguments = request
     if kind == "read rows":
@@ -94,10 +93,7 @@ def answers(world: World, request: Request, *, storm: bool) -> Iterator[tuple[Wo
         for count in range(0 if storm else len(rows), len(rows) + 1):
             yield world, rows[:count]
     elif kind == "look for news":
-        news = bool(world.rows(*arguments))
-        yield world, "here" if news else "nowhere"
-        if storm and not news:
-            yield world, "elsewhere"
+        yield world, bool(world.rows(*arguments))
     elif kind in WRITES:
         yield _write(world, kind, *arguments)
     else:

@@ -23,14 +23,14 @@ CREATE TYPE "mo od" AS ENUM ('', 'glad', 'NULL', 'it''s', 'a "b"', 'a,b', E'new\
 CREATE TYPE json_ AS ENUM ('no', 'json');
 CREATE TYPE pair AS (number numeric, "no te" text, moment timestamptz, flags boolean[]);
 CREATE TYPE textrange AS RANGE (subtype = text);
-CREATE DOMAIN count AS integer CHECK (value > -1000000000);
-CREATE DOMAIN "small count" AS count;
+CREATE DOMAIN amount_ AS integer CHECK (value > -1000000000);
+CREATE DOMAIN "small count" AS amount_;
 CREATE DOMAIN price AS numeric(10,2);
 CREATE DOMAIN label AS text;
 CREATE DOMAIN code AS char(4);
 CREATE DOMAIN instant AS timestamptz;
 CREATE DOMAIN mood_ AS "mo od";
-CREATE DOMAIN counts AS count[];
+CREATE DOMAIN counts AS amount_[];
 CREATE DOMAIN document AS jsonb;
 """
 
@@ -46,7 +46,21 @@ texts = st.sampled_from(_NASTY_TEXTS) | st.text(_characters, max_size=20)
 _ODD_NAMES = [
     *("order", "user", "select", "null", "with space", 'quo"te', "'", "%", "%s", "%%", "{}", "{c}"),
     *("{0}", "{rows}", "new\nline", "tab\t", "\\", "\\x01", "é", "😀", "t", "id", "cut", "batch"),
-    *("gap", "first", "last", "count", "measured", "bytes_before", "date", "Upper", "\u2028", ":x"),
+    *(
+        "gap",
+        "first",
+        "last",
+        "count",
+        "measured",
+        "bytes_before",
+        "asked",
+        "family",
+        "seen",
+        "date",
+        "Upper",
+        "\u2028",
+        ":x",
+    ),
 ]
 _SYSTEM_COLUMNS = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 
@@ -283,7 +297,7 @@ SIMPLE_TYPES = [
     PgType("textrange", _range(st.sampled_from(['"a,b"', '"c ""d"""', "e"]))),
     PgType("int4multirange", st.sampled_from(["{}", "{[1,3),[5,9)}", "{(,)}"])),
     PgType("pair", _composites),
-    PgType("count", _counts, "number"),
+    PgType("amount_", _counts, "number"),
     PgType('"small count"', _counts, "number"),
     PgType("price", _decimals(10, 2), "number"),
     PgType("label", texts),

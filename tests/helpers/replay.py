@@ -7,6 +7,7 @@ Stands between `ingest` and both boto3 and the database, and speaks the language
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 from services.ingestion import get_latest_id, keys, write_table_data
 from services.ingestion import ingest as ingest_module
 from services.ingestion.ingest import Limits, ingest
-from services.ingestion.versions import Survey
+from services.ingestion.survey import Survey
 from tests.helpers.interleavings import Key, Latest, Request
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-TABLE, OTHER = "thing", "other"
+TABLE = "thing"
 
 
 class Unanswered(BaseException):
@@ -38,6 +39,7 @@ class Replay:
     def __init__(self, answers: Sequence[Any]) -> None:
         self.requests: list[Request] = []
         self._answers = answers
+        self._latest_was_read = threading.Event()
         self.exceptions = SimpleNamespace(NoSuchKey=_NoSuchKey)
 
     def _ask(self, *request: Any) -> Any:
@@ -47,11 +49,12 @@ class Replay:
         return self._answers[len(self.requests) - 1]
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
-        table, _, name = Key.removeprefix("claims/").partition("/")
-        if table == OTHER:
-            raise _NoSuchKey
+        name = Key.rpartition("/")[2]
         if name == "latest.json":
-            latest = self._ask("read latest")
+            try:
+                latest = self._ask("read latest")
+            finally:
+                self._latest_was_read.set()
             return _body(latest and _latest_json(latest), repr(latest))
         claimed = self._ask("read claim", int(name.removesuffix(".json")))
         return _body(claimed and {"key": _format(claimed)})
@@ -69,7 +72,7 @@ class Replay:
     def _paginate(
         self, Bucket: str, Prefix: str, Delimiter: str, StartAfter: str
     ) -> Iterator[dict[str, Any]]:
-        key = None if Prefix == f"{OTHER}/" else self._ask("list")
+        key = self._ask("list")
         yield {"Contents": [{"Key": _format(key)}]} if key else {}
 
     def put_object(
@@ -104,10 +107,13 @@ class Replay:
         assert metadata == {"rows": str(len(rows))}
         return bool(self._ask("create object", _parse(key), rows))
 
-    def survey(self, tables: Sequence[str], _connection: Any) -> Survey:
+    def survey(self, _tables: Sequence[str], _connection: Any, *, with_ids: bool) -> Survey:
+        assert with_ids
+        self._latest_was_read.wait()  # which the run asks for meanwhile
+        if not self._answers:
+            raise Unanswered
         at = self._answers[0].row_id if self._answers[0] else 0
-        news = self._ask("look for news", at)
-        return Survey({OTHER: int(news == "elsewhere"), TABLE: at + int(news == "here")}, {})
+        return Survey({TABLE: at + int(self._ask("look for news", at))})
 
     def get_table_data(
         self,
@@ -118,7 +124,7 @@ class Replay:
         *,
         wait_seconds: float = 0,
     ) -> pd.DataFrame:
-        rows = () if table == OTHER else self._ask("read rows", row_id, limit)
+        rows = self._ask("read rows", row_id, limit)
         frame = _frame(table, rows)
         frame.attrs |= {"held_back_rows": 0, "waited_seconds": 0.0, "more": len(rows) == limit}
         return frame
@@ -133,11 +139,11 @@ def requests_of_ingest(
     """Return the requests a run makes that gets these answers: one more, unless it ends."""
     replay = Replay(answers)
     monkeypatch.setattr(ingest_module, "source", replay)
-    monkeypatch.setattr(ingest_module, "versions", replay)
+    monkeypatch.setattr(ingest_module, "survey", replay.survey)
     monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
-    limits = Limits(batch_rows, without_changes=(OTHER, TABLE))
+    limits = Limits(batch_rows, without_changes=(TABLE,))
     with suppress(Unanswered):
-        ingest((OTHER, TABLE), replay, None, "bucket", limits)  # type: ignore[arg-type]
+        ingest((TABLE,), replay, None, "bucket", limits)  # type: ignore[arg-type]
     return replay.requests
 
 

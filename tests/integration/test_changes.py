@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.ingestion import keys, marks, versions
+from services.ingestion import keys, marks
 from services.ingestion.ingest import Limits
+from services.ingestion.survey import survey
 from services.ingestion.tables import TABLES
 from shared.errors import IngestionError
 from tests.helpers.changing import (
@@ -463,7 +464,7 @@ def test_ids_of_transactions_that_are_still_to_come(place, log_lines, snapshot, 
 
 def test_the_survey_reads_no_table_if_not_asked_to(place):
     session = place.database.connect("reader")
-    seen = versions.survey(["thing", "missing"], session, with_ids=False)
+    seen = survey(["thing", "missing"], session, with_ids=False)
     assert seen.highest_ids == {}
     assert seen.marks["thing"].base <= seen.marks["thing"].next_xid
     assert abs(seen.marks["thing"].at - time.time()) < 60

@@ -7,8 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
 
+import pytest
+
 from local import totesys as totesys_database
-from services.ingestion.ingest import ingest
+from services.ingestion import source
+from services.ingestion.ingest import Limits, ingest
+from services.ingestion.survey import survey
 from services.ingestion.tables import TABLES
 from tests.helpers import landed
 
@@ -83,26 +87,81 @@ def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, 
         assert landed.ids(bucket, table) == [row_id for [row_id] in found]
 
 
-def test_if_one_table_has_news_every_table_behind_it_is_read(totesys, bucket, monkeypatch):
+def add_staff(totesys) -> None:
+    totesys.connect().run(
+        "INSERT INTO staff (first_name, last_name, department_id, email_address, last_updated)"
+        " VALUES ('A', 'B', 1, 'a.b@terrifictotes.com', now())"
+    )
+
+
+def add_design(totesys) -> None:
+    totesys.connect().run(
+        "INSERT INTO design (design_name, file_location, file_name, last_updated)"
+        " VALUES ('new', '/', 'new.json', now())"
+    )
+
+
+def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bucket, monkeypatch):
     connection = totesys.connect()
     ingest(TABLES, bucket.client, connection, bucket.name)
-    totesys_database.add_events(totesys.connect(), 1)
-    design = "INSERT INTO design (design_name, file_location, file_name, last_updated) VALUES"
-    totesys.connect().run(f"{design} ('before', '/', 'before.json', now())")
+    get_table_data = source.get_table_data
 
-    from services.ingestion import versions
-
-    survey = versions.survey
-
-    def survey_then_commit(tables, connection):
-        seen = survey(tables, connection)
-        totesys.connect().run(
-            "INSERT INTO staff (first_name, last_name, department_id, email_address, last_updated)"
-            " VALUES ('A', 'B', 1, 'a.b@terrifictotes.com', now())"
-        )
+    def survey_then_commit(*arguments, **options):
+        seen = survey(*arguments, **options)
+        add_staff(totesys)
         return seen
 
-    monkeypatch.setattr(versions, "survey", survey_then_commit)
+    def read_then_commit(table, *arguments, **options):
+        rows = get_table_data(table, *arguments, **options)
+        if table == "staff":
+            totesys.connect().run(
+                "INSERT INTO department (department_name, location, manager, last_updated)"
+                " VALUES ('D', 'E', 'F', now())"
+            )
+        return rows
+
+    monkeypatch.setattr("services.ingestion.ingest.survey", survey_then_commit)
+    monkeypatch.setattr(source, "get_table_data", read_then_commit)
+    add_design(totesys)
+    assert TABLES.index("design") < TABLES.index("staff") < TABLES.index("department")
     summary = ingest(TABLES, bucket.client, connection, bucket.name)
-    # Committed after the probe, and read all the same: an order may refer to it.
-    assert summary["tables"]["staff"]["rows"] == 1
+    assert {table for table, done in summary["tables"].items() if done["rows"]} == {
+        *("design", "staff", "department")
+    }
+    assert not summary["more"]
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The tables that are read in the test."""
+    names: list[str] = []
+    get_table_data = source.get_table_data
+
+    def note_and_read(table, *arguments, **options):
+        names.append(table)
+        return get_table_data(table, *arguments, **options)
+
+    monkeypatch.setattr(source, "get_table_data", note_and_read)
+    return names
+
+
+def test_a_table_without_news_is_not_read(totesys, bucket, read):
+    connection = totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    add_design(totesys)
+    read.clear()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    assert read == ["design"]
+
+
+def test_without_time_for_a_second_look_there_is_more(totesys, bucket, read):
+    connection = totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    add_design(totesys)
+    read.clear()
+    limits = Limits(seconds_left=lambda: 0.0 if read else 10.0, without_changes=TABLES)
+    summary = ingest(TABLES, bucket.client, connection, bucket.name, limits)
+    assert summary["tables"]["design"]["rows"] == 1
+    assert summary["more"]
+    assert not ingest(TABLES, bucket.client, connection, bucket.name)["more"]

@@ -1,0 +1,112 @@
+"""How all tables stand, asked of PostgreSQL at once: a tick with nothing new ends after that.
+
+One statement for all tables, whose cost does not depend on how large they are: the highest ids come
+from the ends of indexes, all else from the catalogue and from the counters of writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pg8000.native import identifier, literal
+
+from services.ingestion.marks import Mark
+from services.ingestion.tables import id_column
+from shared.database import database_errors, set_spelling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pg8000.native import Connection
+
+    type Declared = tuple[tuple[str, str, bool], ...]  # name, type and nullability of each column
+
+# Recovery, after a crash or of a backup, sets the counters of the archiver back, and that alone
+# does (but for somebody with pg_stat_reset_shared): after it, ids that were seen may be given out
+# once more. Counters of writes start again where a server stopped, which may be that of a copy.
+# ALTER TABLE may write every row anew, which is not counted, into a file of another name.
+# The expressions for the highest ids stand where none of its names is visible: tables may be called
+# the same.
+_SURVEY = """
+SELECT seen.*{highest} FROM (WITH RECURSIVE asked AS (
+    SELECT number, to_regclass(name)::oid AS oid
+    FROM unnest({names}::text[]) WITH ORDINALITY AS t (name, number)
+), family AS (
+    SELECT number, oid FROM asked
+    UNION SELECT number, inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+)
+SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp()))::bigint,
+    concat_ws(' ', (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver), here.oid),
+    concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),
+        (SELECT extract(epoch FROM stats_reset) FROM pg_stat_database WHERE datid = here.oid)),
+    (SELECT json_agg(oid::bigint ORDER BY number)::text FROM asked),
+    (SELECT json_agg(counters ORDER BY number)::text FROM (
+        SELECT number, string_agg(concat_ws('/', oid, pg_relation_filenode(oid),
+            pg_stat_get_tuples_inserted(oid), pg_stat_get_tuples_updated(oid),
+            pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid) AS counters
+        FROM family GROUP BY number) AS writes),
+    (SELECT json_agg(columns ORDER BY number)::text FROM (
+        SELECT number, json_agg(json_build_array(
+            attname, format_type(atttypid, atttypmod), NOT attnotnull) ORDER BY attnum
+        ) FILTER (WHERE attnum > 0 AND NOT attisdropped) AS columns
+        FROM asked LEFT JOIN pg_attribute ON attrelid = oid GROUP BY number) AS declared)
+FROM pg_database AS here WHERE datname = current_database()) AS seen
+"""
+_HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How the tables stand at one moment.
+
+    Attributes:
+        highest_ids: each table's highest committed id, 0 for an empty table; none if not asked for.
+        marks: the moment, as each table's history has it.
+        declared: the columns of each table, none for one that is not there.
+    """
+
+    highest_ids: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    declared: Mapping[str, Declared] = field(default_factory=dict)
+
+
+def survey(tables: Sequence[str], connection: Connection, *, with_ids: bool = True) -> Survey:
+    """Return how tables stand; without their ids, no table itself is read.
+
+    Raises:
+        SourceError: one of the tables can't be asked for its highest id.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    names = literal([identifier(table) for table in tables])
+    highest = ",".join(["", *map(_highest, tables)]) if with_ids else ""
+    with database_errors("Looking for new rows"):
+        set_spelling(connection)
+        [row] = connection.run(_SURVEY.format(names=names, highest=highest))
+    snapshot, at, history, since, oids, writes, columns, *ids = row
+    marks = [
+        Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
+        for oid, counters in zip(json.loads(oids), json.loads(writes), strict=True)
+    ]
+    declared = [tuple(map(tuple, found or ())) for found in json.loads(columns)]
+    return Survey(
+        dict(zip(tables, ids, strict=True)) if with_ids else {},
+        dict(zip(tables, marks, strict=True)),
+        dict(zip(tables, declared, strict=True)),
+    )
+
+
+def highest_ids(tables: Sequence[str], connection: Connection) -> dict[str, Any]:
+    """Return each table's highest committed id, 0 for an empty table.
+
+    Raises:
+        SourceError, SourceUnavailableError: as `survey`.
+    """
+    with database_errors("Looking for new rows"):
+        [ids] = connection.run("SELECT " + ", ".join(map(_highest, tables)))
+    return dict(zip(tables, ids, strict=True))
+
+
+def _highest(table: str) -> str:
+    return _HIGHEST.format(id=identifier(id_column(table)), table=identifier(table))

@@ -1,0 +1,54 @@
+"""How tables stand, asked at once: exact, whatever they are called, and as fast as indexes are."""
+
+from __future__ import annotations
+
+import pytest
+from pg8000.native import identifier
+
+from services.ingestion.survey import highest_ids, survey
+from services.ingestion.tables import TABLES
+from shared.errors import SourceError
+
+
+@pytest.mark.parametrize("name", ["asked", "family", "seen", "here", "t", "number", 'or"der', "é"])
+def test_no_name_of_a_table_is_one_of_the_statement(database, name):
+    writer, id_column = database.connect(), identifier(f"{name}_id")
+    table = identifier(name)
+    writer.run(f"CREATE TABLE {table} ({id_column} int PRIMARY KEY, note text)")
+    assert survey([name], database.connect("reader")).highest_ids == {name: 0}
+    writer.run(f"INSERT INTO {table} VALUES (7), (9)")
+    seen = survey([name], database.connect("reader"))
+    assert seen.highest_ids == {name: 9} == highest_ids([name], database.connect("reader"))
+    assert seen.declared == {name: ((f"{name}_id", "integer", False), ("note", "text", True))}
+
+
+def test_a_table_that_is_not_there_can_be_asked_for_all_but_its_highest_id(totesys):
+    reader = totesys.connect("reader")
+    with pytest.raises(SourceError, match="missing"):
+        survey([*TABLES, "missing"], reader)
+    seen = survey([*TABLES, "missing"], reader, with_ids=False)
+    assert seen.highest_ids == {}
+    assert seen.declared["missing"] == ()
+    assert all(seen.declared[table] for table in TABLES)
+    assert {mark.snapshot for mark in seen.marks.values()} == {seen.marks["staff"].snapshot}
+
+
+def test_no_table_is_read_but_at_the_ends_of_its_index(totesys):
+    connection = totesys.connect()
+    statements = []
+    run = connection.run
+    connection.run = lambda sql, **arguments: statements.append(sql) or run(sql, **arguments)
+    survey(TABLES, connection)
+    [plan] = run(f"EXPLAIN (FORMAT JSON) {statements[-1]}")
+    scans = {
+        (node["Node Type"], node["Relation Name"])
+        for node in nodes(plan[0][0]["Plan"])
+        if node.get("Relation Name") in TABLES
+    }
+    assert scans == {("Index Only Scan", table) for table in TABLES}
+
+
+def nodes(plan):
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
