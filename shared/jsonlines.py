@@ -4,9 +4,8 @@ One object a line, UTF-8, columns in the frame's order, a line feed after every 
 written with the digits they have and never pass through a float; what JSON has no number for (NaN,
 Infinity) is a string. Missing values are null.
 
-A line is joined from pieces: the names, which are the same in every line, and between them the
-values' literals, which are made column by column. Rows go in groups so small that the pieces of a
-group stay in the processor's cache.
+A line is joined from its members, `,"name":value`, which are made column by column. Rows go in
+groups so small that the members of a group stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     type Array = np.ndarray[Any, Any]
-    type Literals = Callable[[slice], list[bytes]]  # of some of a column's rows
+    type Members = Callable[[slice], list[bytes]]  # of some of a column's rows
 
 _GROUP_ROWS = 500
 
@@ -33,10 +32,8 @@ _LINE_BREAKS = {
     character.encode(): b"\\u%04x" % ord(character) for character in ("\x85", "\u2028", "\u2029")
 }
 
-# The parts of a timestamp, each of one width: "2022-11-03 T14:20: 52. 186 000 +00:00"
-_TIMESTAMP = np.dtype(
-    [("date", "S11"), ("time", "S7"), ("second", "S3"), ("ms", "S3"), ("us", "S3"), ("end", "S7")]
-)
+# The parts of a timestamp, each of one width: 2022-11-03 T14:20: 52. 186 000 +00:00"
+_CLOCK = [("time", "S7"), ("second", "S3"), ("ms", "S3"), ("us", "S3"), ("end", "S7")]
 _TIMES = np.array([b"T%02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60)])
 _SECONDS = np.array([b"%02d." % second for second in range(60)])
 _THOUSANDTHS = np.array([b"%03d" % number for number in range(1000)])
@@ -54,22 +51,29 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
     Raises:
         TypeError: a value of a type that has no exact form here; the message names the column.
     """
-    line: list[bytes] = []
-    columns: list[Literals] = []
+    columns: list[Members] = []
     for name, values in frame.items():
-        before = "," if line else "{"
-        line += [f"{before}{encode_basestring(str(name))}:".encode(), b""]
-        columns.append(_column(str(name), values))
-    line.append(b"}\n")
+        start = f"{',' if columns else '{'}{encode_basestring(str(name))}:"
+        columns.append(_column(start, values))
     starts = range(0, len(frame), _GROUP_ROWS)
-    return b"".join([_group(line, columns, slice(n, n + _GROUP_ROWS)) for n in starts])
+    return b"".join([_group(columns, slice(n, n + _GROUP_ROWS)) for n in starts])
 
 
-def _group(line: list[bytes], columns: Sequence[Literals], rows: slice) -> bytes:
-    literals = [column(rows) for column in columns]
-    pieces = line * len(literals[0])
-    for number, values in enumerate(literals):
-        pieces[2 * number + 1 :: len(line)] = values
+def to_json(value: Any) -> str:
+    """Return a value as it is written in a line.
+
+    Raises:
+        KeyError: it is of a type that has no exact form here.
+    """
+    return _LITERALS[type(value)](value)
+
+
+def _group(columns: Sequence[Members], rows: slice) -> bytes:
+    members = [column(rows) for column in columns]
+    width = len(columns) + 1
+    pieces = [b"}\n"] * (width * len(members[0]))
+    for number, column in enumerate(members):
+        pieces[number::width] = column
     text = b"".join(pieces)
     if not text.isascii():
         for character, escape in _LINE_BREAKS.items():
@@ -77,30 +81,31 @@ def _group(line: list[bytes], columns: Sequence[Literals], rows: slice) -> bytes
     return text
 
 
-def _column(name: str, column: pd.Series[Any]) -> Literals:
+def _column(start: str, column: pd.Series[Any]) -> Members:
     if column.dtype.kind == "M" and not column.hasnans:
-        return _timestamps(column)
+        return _timestamps(start, column)
     if column.dtype == np.int64:
-        return _integers(column.to_numpy())
-    if column.dtype == object:
-        values = column.tolist()
-    else:
+        return _integers(start.encode(), column.to_numpy())
+    values = column.tolist()
+    if column.dtype != object and column.hasnans:
         values = column.astype(object).where(column.notna(), None).tolist()
-    return lambda rows: _objects(name, values[rows])
+    return lambda rows: _objects(start, values[rows])
 
 
-def _timestamps(column: pd.Series[Any]) -> Literals:
+def _timestamps(start: str, column: pd.Series[Any]) -> Members:
     microseconds = column.to_numpy(dtype="datetime64[us]").view(np.int64)
     end = b'+00:00"' if isinstance(column.dtype, pd.DatetimeTZDtype) else b'"'
+    width = len(f'{start}"2022-11-03'.encode())
+    layout = np.dtype([("date", f"S{width}"), *_CLOCK])
 
-    def literals(rows: slice) -> list[bytes]:
-        parts = np.empty(len(microseconds[rows]), _TIMESTAMP)
+    def members(rows: slice) -> list[bytes]:
+        parts = np.empty(len(microseconds[rows]), layout)
         days, rest = np.divmod(microseconds[rows], 86_400_000_000)
         minutes, rest = np.divmod(rest, 60_000_000)
         seconds, rest = np.divmod(rest, 1_000_000)
         milliseconds, rest = np.divmod(rest, 1000)
         dates, which = np.unique(days, return_inverse=True)
-        quoted = [f'"{date}'.encode() for date in dates.astype("datetime64[D]")]
+        quoted = [f'{start}"{date}'.encode() for date in dates.astype("datetime64[D]")]
         parts["date"] = np.array(quoted)[which]
         parts["time"] = _TIMES[minutes]
         parts["second"] = _SECONDS[seconds]
@@ -110,53 +115,55 @@ def _timestamps(column: pd.Series[Any]) -> Literals:
         texts: list[bytes] = parts.view(f"S{parts.itemsize}").tolist()
         return texts
 
-    return literals
+    return members
 
 
-def _integers(integers: Array) -> Literals:
+def _integers(start: bytes, integers: Array) -> Members:
     low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
     if high - low > len(integers) // 4:
-        return lambda rows: _digits(integers[rows].tolist())
-    known = np.array([b"%d" % integer for integer in range(low, high + 1)], dtype=object)
+        one = start.replace(b"%", b"%%") + b"%d\n"
+        return lambda rows: _digits(one, integers[rows].tolist())
+    known = np.array([b"%b%d" % (start, integer) for integer in range(low, high + 1)], object)
     return lambda rows: known[integers[rows] - low].tolist()
 
 
-def _digits(integers: list[int]) -> list[bytes]:
-    return (b"%d\n" * len(integers) % tuple(integers)).split(b"\n")[:-1]
+def _digits(one: bytes, integers: list[int]) -> list[bytes]:
+    return (one * len(integers) % tuple(integers)).split(b"\n")[:-1]
 
 
-def _objects(name: str, values: list[Any]) -> list[bytes]:
+def _objects(start: str, values: list[Any]) -> list[bytes]:
+    try:
+        text = _literals(values)
+    except KeyError as unknown:
+        raise TypeError(
+            f"Column {start[1:-1]} has a {unknown.args[0].__name__}, which has no exact JSON form."
+        ) from None
+    return f"{start}{text}".replace("\n", f"\n{start}").encode().split(b"\n")
+
+
+def _literals(values: list[Any]) -> str:
+    """Return the literals of values, one a line; none has a line feed in it."""
     kinds = set(map(type, values))
     if kinds == {str}:
         return _strings(values)
     if kinds == {Decimal}:
         return _decimals(values)
-    try:
-        return _lines([_LITERALS[type(value)](value) for value in values])
-    except KeyError as unknown:
-        raise TypeError(
-            f"Column {name!r} holds a {unknown.args[0].__name__}, which has no exact JSON form."
-        ) from None
+    return "\n".join(map(to_json, values))
 
 
-def _lines(literals: Iterable[str]) -> list[bytes]:
-    """Return each literal, of which none has a line feed in it, as bytes."""
-    return "\n".join(literals).encode().split(b"\n")
-
-
-def _strings(values: list[str]) -> list[bytes]:
+def _strings(values: list[str]) -> str:
     """Escape all in one go, if a character is free that needs no escape to mark where they end."""
     text = "\x7f".join(values)
     if text.count("\x7f") >= len(values):
-        return _lines(map(encode_basestring, values))
-    return encode_basestring(text).replace("\x7f", '"\n"').encode().split(b"\n")
+        return "\n".join(map(encode_basestring, values))
+    return encode_basestring(text).replace("\x7f", '"\n"')
 
 
-def _decimals(values: list[Decimal]) -> list[bytes]:
+def _decimals(values: list[Decimal]) -> str:
     text = "\n".join(map(str, values))
     if any(letter in text for letter in "EIN"):  # an exponent, Infinity, NaN
-        return _lines(map(_decimal, values))
-    return text.encode().split(b"\n")
+        return "\n".join(map(_decimal, values))
+    return text
 
 
 def _decimal(value: Decimal) -> str:

@@ -180,7 +180,7 @@ def _timestamps(zone: tzinfo | None) -> Callable[[Array, Array], Any]:
             return _objects([None if null else _moment(value, zone) for value, null in values])
         moments = np.datetime64(_EPOCH, "us") + microseconds.astype("timedelta64[us]")
         moments[nulls] = np.datetime64("NaT", "us")
-        return pd.Series(moments).dt.tz_localize(zone)
+        return pd.Series(moments).dt.tz_localize(zone) if zone else moments
 
     return decode
 

@@ -100,12 +100,16 @@ def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
 
 
 def _extremes(column: pd.Series[Any]) -> list[Any]:
-    nulls = column.isna()
-    if nulls.any():
+    from shared.jsonlines import to_json
+
+    if column.hasnans:
+        nulls = column.isna()
         return [None, *(_extremes(column[~nulls]) if not nulls.all() else ())]
     if column.dtype.kind == "M":
-        return _landed(column.iloc[[int(column.argmin()), int(column.argmax())]])
-    return [Decimal(int(column.min())), Decimal(int(column.max()))]
+        ends = column.iat[int(column.argmin())], column.iat[int(column.argmax())]
+        return [json.loads(to_json(end)) for end in ends]
+    numbers = column.to_numpy()
+    return [Decimal(int(numbers.min())), Decimal(int(numbers.max()))]
 
 
 def _sample_of_objects(

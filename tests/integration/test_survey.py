@@ -35,9 +35,13 @@ def test_a_table_that_is_not_there_can_be_asked_for_all_but_its_highest_id(totes
 
 def test_no_table_is_read_but_at_the_ends_of_its_index(totesys):
     connection = totesys.connect()
-    statements = []
-    run = connection.run
-    connection.run = lambda sql, **arguments: statements.append(sql) or run(sql, **arguments)
+    run, statements = connection.run, []
+
+    def note_and_run(sql, **arguments):
+        statements.append(sql)
+        return run(sql, **arguments)
+
+    connection.run = note_and_run
     survey(TABLES, connection)
     [plan] = run(f"EXPLAIN (FORMAT JSON) {statements[-1]}")
     scans = {

@@ -101,7 +101,7 @@ def test_what_is_read_back_is_what_was_written(rows):
 
 
 def test_a_value_without_an_exact_form_is_refused_by_name():
-    with pytest.raises(TypeError, match="Column 'x' holds a set"):
+    with pytest.raises(TypeError, match='Column "x" has a set'):
         to_json_lines(pd.DataFrame({"x": [{1}]}))
 
 
