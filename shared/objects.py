@@ -5,7 +5,7 @@ The only S3 calls of the services. Nothing but "no such key" ever reads as absen
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,11 +47,21 @@ _REMEDIES = {
 }
 
 
+_CHUNK_BYTES = 1_000_000
+
+
 class StoredObject(NamedTuple):
     """An object as it was read."""
 
     body: bytes
     etag: str
+
+
+class OpenObject(NamedTuple):
+    """An object that is being read, line by line, each with the line feed at its end."""
+
+    lines: Iterator[bytes]
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,20 @@ class Bucket:
                 return StoredObject(found["Body"].read(), found["ETag"])
             except self.client.exceptions.NoSuchKey:
                 return None
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[OpenObject | None]:
+        """Open an object, or None if there is none, to be read without holding all of it."""
+        with self._errors("read", key):
+            try:
+                found = self.client.get_object(Bucket=self.name, Key=key)
+            except self.client.exceptions.NoSuchKey:
+                found = None
+            if found is None:
+                yield None
+                return
+            with closing(found["Body"]) as body:
+                yield OpenObject(body.iter_lines(_CHUNK_BYTES, keepends=True), found["Metadata"])
 
     def metadata(self, key: str) -> Mapping[str, str] | None:
         """Return an object's user metadata, or None if there is no such object."""

@@ -5,28 +5,19 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
-
 from services.ingestion.ingest import Limits, ingest
-from services.ingestion.tables import TABLES
+from services.ingestion.tables import TABLES, tables_without_changes
 from shared import telemetry
-from shared.database import connect, disconnect
-from shared.errors import ConfigError, EventError
-from shared.secrets import get_credentials
+from shared.clients import database_session, s3_client
+from shared.errors import EventError
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from mypy_boto3_s3 import S3Client
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # The share of its time in which a call begins no further batch: what the last one may take. An
 # alarm says that a call is slow when a fifth is left.
@@ -81,23 +72,6 @@ def requested_tables(event: object) -> Sequence[str]:
     return [table for table in TABLES if table in names]
 
 
-def tables_without_changes(names: Sequence[str]) -> Sequence[str]:
-    """Return the tables that are to have no change stream.
-
-    Raises:
-        ConfigError: one of the names is no table of ours.
-    """
-    if list(names) == ["all"]:
-        return TABLES
-    unknown = [name for name in names if name not in TABLES]
-    if unknown:
-        raise ConfigError(
-            f"WITHOUT_CHANGES names {unknown}, which are no tables of ours. Mend `withoutChanges` "
-            "in serverless.yml: names of tables, commas between them, or `all`."
-        )
-    return names
-
-
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
     reserved = context.get_remaining_time_in_millis() * _RESERVED_SHARE
     limits = Limits(
@@ -106,14 +80,8 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         lambda: (context.get_remaining_time_in_millis() - reserved) / 1000,
         tables_without_changes(settings.without_changes),
     )
-    credentials = get_credentials(settings.db_secret_id)
-    connection = connect(
-        credentials, ROOT / settings.db_ca_file, settings.statement_timeout_seconds
-    )
-    try:
+    with database_session(settings) as connection:
         summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
-    finally:
-        disconnect(connection)
     for table, done in summary["tables"].items():
         _emit_table(settings.stage, table, done)
     violations = sum(done["contract_violations"] for done in summary["tables"].values())
@@ -125,19 +93,6 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
     return summary | {
         "again_if_started_after": oldest.isoformat(timespec="milliseconds")[:-6] + "Z"
     }
-
-
-@cache
-def s3_client() -> S3Client:
-    """Return the process's client, one that gives up in time to say so."""
-    return boto3.client(
-        "s3",
-        config=Config(
-            connect_timeout=5,
-            read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 4},
-        ),
-    )
 
 
 def _emit_table(stage: str, table: str, done: dict[str, Any]) -> None:

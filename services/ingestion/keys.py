@@ -10,6 +10,7 @@ from shared.errors import StateError
 
 _DATA_KEY = re.compile(r"(?P<table>.+)/(?P<row_id>\d+)-(?P<timestamp>[\dT-]{19})\.jsonl")
 _CHANGE_KEY = re.compile(r"changes/(?P<table>.+)/(?P<sequence>\d{10})\.jsonl")
+_CLAIM_KEY = re.compile(r"claims/(?P<table>.+)/(?P<row_id>\d+)\.json")
 _TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
 
 
@@ -54,9 +55,20 @@ def latest_key(table: str) -> str:
     return f"{table}/latest.json"
 
 
+def claim_folder(table: str) -> str:
+    """Return where a table's claims lie."""
+    return f"claims/{table}/"
+
+
 def claim_key(table: str, row_id: int) -> str:
     """Return the key of the claim on the batch that starts above `row_id`."""
-    return f"claims/{table}/{row_id}.json"
+    return f"{claim_folder(table)}{row_id}.json"
+
+
+def parse_claim_key(key: str) -> int | None:
+    """Return the id above which a claimed batch starts, None for any other key."""
+    match = _CLAIM_KEY.fullmatch(key)
+    return None if match is None else int(match["row_id"])
 
 
 def change_folder(table: str) -> str:
@@ -78,6 +90,11 @@ def parse_change_key(key: str) -> int | None:
 def change_state_key(table: str) -> str:
     """Return the key of what is known of a table's change stream."""
     return f"{change_folder(table)}latest.json"
+
+
+def reconcile_key(date: str) -> str:
+    """Return the key of what a night's reconcile found: `reconcile/2024-11-11.json`."""
+    return f"reconcile/{date}.json"
 
 
 def _is_timestamp(text: str) -> bool:

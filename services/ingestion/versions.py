@@ -79,7 +79,7 @@ def get_changed_rows(
     """
     names = {"id": identifier(description.id_column), "table": identifier(description.table)}
     bounds = {"above": int(above), "up_to": int(up_to), "limit": int(limit)}
-    changed_rows = _CHANGED + _not_below_base(since)
+    changed_rows = _CHANGED + not_below_base(since)
     with database_errors(f"Reading the changes of {description.table!r}"):
         [[last]] = connection.run(_STRETCH.format(**names, **bounds))
         found = read_on(description, connection, changed_rows, above, limit, last=last)
@@ -96,7 +96,7 @@ def get_changed_rows(
     return Stretch(rows, last, found.size, repeated)
 
 
-def _not_below_base(since: Mark | None) -> str:
+def not_below_base(since: Mark | None) -> str:
     """Return what is true of a version that a mark does not know to be old.
 
     An age below 0 is one of more than half the circle: of a row that was frozen very long ago.

@@ -12,8 +12,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from services.ingestion.handler import s3_client
 from shared import telemetry
+from shared.clients import s3_client
 from shared.objects import Bucket
 from shared.secrets import secrets_provider
 

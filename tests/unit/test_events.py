@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingestion.handler import requested_tables, tables_without_changes
-from services.ingestion.tables import TABLES
+from services.ingestion.handler import requested_tables
+from services.ingestion.tables import TABLES, tables_without_changes
 from shared.errors import ConfigError, EventError
 
 

@@ -1,0 +1,1 @@
+"""The reconciliation service: the proof, every night, that source and bucket agree."""

@@ -1,0 +1,70 @@
+"""The Lambda's entry: settings, client and sessions for `reconcile`, and word of what it found."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from services.ingestion.tables import TABLES, tables_without_changes
+from services.reconciliation import report
+from services.reconciliation.reconcile import reconcile
+from shared import telemetry
+from shared.clients import database_session, s3_client
+from shared.errors import PipelineError, run_error
+from shared.objects import Bucket
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from services.reconciliation.reconcile import Findings
+
+
+def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
+    """Reconcile every table, whatever the event.
+
+    Returns:
+        The `key` of the object with the ids, and the figures of each table in `tables`.
+
+    Raises:
+        PipelineError: one of `shared.errors`, when every table that could be has been reconciled.
+    """
+    try:
+        return _run(Settings.from_env(os.environ))
+    except Exception as error:
+        telemetry.failure("The reconcile failed", error)
+        raise
+
+
+def _run(settings: Settings) -> dict[str, Any]:
+    date = datetime.now(UTC).date().isoformat()
+    found, failures = _reconcile_all(settings)
+    report.emit(found, settings.stage)
+    key = report.write(found, failures, date, Bucket(s3_client(), settings.bucket_name))
+    if failures:
+        raise run_error(failures)
+    return {"key": key, "tables": {each.table: report.counts(each) for each in found}}
+
+
+def _reconcile_all(settings: Settings) -> tuple[list[Findings], dict[str, PipelineError]]:
+    without_changes = tables_without_changes(settings.without_changes)
+    found: list[Findings] = []
+    failures: dict[str, PipelineError] = {}
+    for table in TABLES:
+        try:
+            with database_session(settings) as connection:
+                findings = reconcile(
+                    table,
+                    s3_client(),
+                    connection,
+                    settings.bucket_name,
+                    with_changes=table not in without_changes,
+                )
+        except PipelineError as error:
+            failures[table] = error
+            telemetry.failure(f"Table {table!r} could not be reconciled", error, table=table)
+        else:
+            found.append(findings)
+            report.log(findings)
+    return found, failures

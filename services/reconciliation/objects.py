@@ -1,0 +1,82 @@
+"""Which ids an object of JSON lines holds, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shared.objects import Bucket
+
+type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+NO_IDS: Ids = np.empty(0, np.int64)
+
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(slots=True)
+class Contents:
+    """What an object holds.
+
+    Attributes:
+        ids: of its rows, in the order of the lines.
+        rows: what its metadata says how many there are.
+        is_there: whether there is such an object.
+        faults: what is wrong with it, in words.
+    """
+
+    ids: Ids = field(default_factory=lambda: NO_IDS)
+    rows: str | None = None
+    is_there: bool = True
+    faults: list[str] = field(default_factory=list)
+
+
+def read_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
+    """Return what an object holds.
+
+    Raises:
+        LandingError, LandingUnavailableError: as all of `Bucket`.
+    """
+    with bucket.open(key) as found:
+        if found is None:
+            return Contents(faults=["it is not there"], is_there=False)
+        contents = read_lines(found.lines, id_name)
+        contents.rows = found.metadata.get("rows")
+    return contents
+
+
+def read_lines(lines: Iterable[bytes], id_name: str) -> Contents:
+    """Return what lines hold; a line counts if it is whole, whether or not a line feed ends it."""
+    # No two columns have one name, so this is the id, if it is where a line begins.
+    name = json.dumps(id_name, ensure_ascii=False)
+    id_first = re.compile(re.escape(f"{{{name}:".encode()) + rb"(-?\d{1,18})[,}]").match
+    ids: list[int] = []
+    contents, bad, line = Contents(), 0, b"\n"
+    for line in lines:
+        if (start := id_first(line)) and line.endswith(b"}\n"):
+            ids.append(int(start[1]))
+        elif (row_id := _parse_id(line, id_name)) is not None:
+            ids.append(row_id)
+        else:
+            bad += 1
+    contents.ids = np.array(ids, np.int64)
+    if not line.endswith(b"\n"):
+        contents.faults.append("its last line is cut off")
+    elif bad:
+        contents.faults.append(f"{bad} of its lines are no rows")
+    return contents
+
+
+def _parse_id(line: bytes, id_name: str) -> int | None:
+    try:
+        row_id = json.loads(line)[id_name]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return row_id if type(row_id) is int and row_id in _INT64 else None

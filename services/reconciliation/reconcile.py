@@ -1,0 +1,168 @@
+"""The comparison of source and bucket, table by table: what is missing, deleted or broken.
+
+Nothing is reported missing that is not, whatever runs meanwhile. The watermark is taken first. All
+ids up to it were settled when they were claimed (see `services.ingestion.source`): a row that is
+there now was there then, and is in the object, which exists, or the watermark would be lower. So
+it does not matter when the objects are read, nor what lands meanwhile: it lies above. Rows that are
+held back, or claimed and not landed, lie above, too.
+
+What is not in the objects may be in the change stream: rows with ids of their own below the
+watermark. Its mark is taken before the source is read, and its objects are read after that: they
+hold every version that is older than the mark. A newer one is pending, not missing. And rows are
+looked up a second time, so that one that was deleted meanwhile is not missing.
+
+A row that landed is deleted if the source does not have it; it was there when it landed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.ingestion import keys, versions
+from services.ingestion.changes import read_state
+from services.ingestion.marks import break_between
+from services.ingestion.positions import find_position
+from services.reconciliation.landed import Fault, Landed
+from services.reconciliation.objects import NO_IDS, Ids
+from services.reconciliation.source import LOWEST_ID, get_ids, still_there
+from shared.objects import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+    from pg8000.native import Connection
+
+    from services.ingestion.marks import Mark
+
+# How many landed ids are held at once; a statement of the source reads no more.
+_STRETCH_IDS = 100_000
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found of one table.
+
+    Attributes:
+        table: its name.
+        watermark: the highest id that was compared.
+        rows_in_source: up to the watermark.
+        rows_landed: up to the watermark, in the objects that claims name.
+        elsewhere: how many rows of the source are in other objects only: in the change stream.
+        pending: how many are nowhere and not missing: the change stream has yet to look at them, or
+            they were deleted meanwhile.
+        missing: ids of rows that are in the source and have not landed.
+        deleted: ids of rows that have landed and are gone from the source.
+        faults: objects and claims that are not as they landed.
+        seconds: how long it took.
+    """
+
+    table: str
+    watermark: int
+    rows_in_source: int = 0
+    rows_landed: int = 0
+    elsewhere: int = 0
+    pending: int = 0
+    missing: Ids = field(default_factory=lambda: NO_IDS)
+    deleted: Ids = field(default_factory=lambda: NO_IDS)
+    faults: list[Fault] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def reconcile(
+    table: str,
+    client: S3Client,
+    connection: Connection,
+    bucket_name: str,
+    *,
+    with_changes: bool = False,
+) -> Findings:
+    """Compare a table with what has landed of it.
+
+    Args:
+        table: its name.
+        client: boto3 client of S3.
+        connection: a session of the database, in autocommit, on a primary.
+        bucket_name: where it landed.
+        with_changes: whether the table has a change stream, which may yet bring rows.
+
+    Raises:
+        SourceError, SourceUnavailableError: as `get_ids`.
+        LandingError, LandingUnavailableError, StateError: as `find_position`.
+    """
+    started = time.monotonic()
+    bucket = Bucket(client, bucket_name)
+    findings = Findings(table, find_position(table, bucket).row_id)
+    stream = _Stream(table, bucket, connection) if with_changes else None
+    landed = Landed(table, findings.watermark, bucket)
+    _compare(landed, connection, findings)
+    findings.faults += [Fault(key, "no claim names it") for key in sorted(landed.unclaimed)]
+    _look_elsewhere(landed, stream, connection, findings)
+    findings.seconds = time.monotonic() - started
+    return findings
+
+
+class _Stream:
+    """How far a table's change stream was before the source was read."""
+
+    def __init__(self, table: str, bucket: Bucket, connection: Connection) -> None:
+        self.table, self.connection = table, connection
+        self.done = read_state(table, bucket).done
+
+    def mark(self) -> Mark | None:
+        """Return the mark below which it has every version, None if there is none, or no more."""
+        survey = versions.survey([self.table], self.connection, with_ids=False)
+        return None if break_between(self.done, survey.marks[self.table]) else self.done
+
+
+def _compare(landed: Landed, connection: Connection, findings: Findings) -> None:
+    """Count, and collect the ids of either side that the other has not."""
+    missing, deleted = [NO_IDS], [NO_IDS]
+    above = LOWEST_ID
+    for up_to, ids in _stretches(landed, findings):
+        findings.rows_landed += len(ids)
+        for last, in_source in get_ids(landed.table, above, up_to, connection):
+            until = np.searchsorted(ids, last, side="right")
+            here, ids = ids[:until], ids[until:]
+            findings.rows_in_source += len(in_source)
+            missing.append(in_source[~np.isin(in_source, here)])
+            deleted.append(here[~np.isin(here, in_source)])
+        above = up_to
+    findings.missing, findings.deleted = np.concatenate(missing), np.concatenate(deleted)
+
+
+def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
+    """Yield what has landed, as few batches at a time as make a statement worth it."""
+    ids, count = [NO_IDS], 0
+    for batch in landed.batches():
+        findings.faults += batch.faults
+        ids.append(batch.ids)
+        count += len(batch.ids)
+        if count >= _STRETCH_IDS:
+            yield batch.up_to, np.concatenate(ids)
+            ids, count = [NO_IDS], 0
+    yield landed.watermark, np.concatenate(ids)
+
+
+def _look_elsewhere(
+    landed: Landed, stream: _Stream | None, connection: Connection, findings: Findings
+) -> None:
+    """Leave of the missing rows those that are nowhere, and that no stream will bring."""
+    before = len(findings.missing)
+    if not before:
+        return
+    folder = keys.change_folder(landed.table)
+    changes = [key for key in landed.bucket.keys(folder) if keys.parse_change_key(key)]
+    others = [*sorted(landed.unclaimed), *changes]
+    nowhere = landed.drop_landed(findings.missing, others)
+    findings.elsewhere = before - len(nowhere)
+    since = stream.mark() if stream else None
+    if stream and since is None:
+        findings.missing = NO_IDS
+    else:
+        findings.missing = still_there(landed.table, nowhere, connection, since)
+    findings.pending = len(nowhere) - len(findings.missing)

@@ -1,0 +1,120 @@
+"""What people are told of a reconcile: log lines, metrics, and the object with the ids."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from services.ingestion import keys
+from shared import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.reconciliation.objects import Ids
+    from services.reconciliation.reconcile import Findings
+    from shared.errors import PipelineError
+    from shared.objects import Bucket
+
+_LISTED = 1000  # ranges of ids, and faults, of a table in the object
+_LOGGED = 10
+
+
+def counts(findings: Findings) -> dict[str, int]:
+    """Return a table's figures."""
+    return {
+        "watermark": findings.watermark,
+        "rows_in_source": findings.rows_in_source,
+        "rows_landed": findings.rows_landed,
+        "elsewhere": findings.elsewhere,
+        "pending": findings.pending,
+        "missing": len(findings.missing),
+        "deleted": len(findings.deleted),
+        "broken_objects": len({fault.key for fault in findings.faults}),
+    }
+
+
+def log(findings: Findings) -> None:
+    """Log a table's figures, and a line for everything that is not as it should be."""
+    logger = telemetry.logger()
+    table: dict[str, Any] = {"table": findings.table}
+    figures = counts(findings) | {"duration_ms": round(findings.seconds * 1000)}
+    logger.info("Table reconciled", extra=table | figures)
+    for fault in findings.faults[:_LISTED]:
+        logger.error(
+            "An object is not as it landed. Restore its older version, see README",
+            extra=table | {"key": fault.key, "fault": fault.what},
+        )
+    if len(findings.missing):
+        logger.error(
+            "Rows of the source have not landed. Land them again, see README",
+            extra=table | _some("missing", findings.missing),
+        )
+    if findings.pending:
+        logger.warning(
+            "Rows wait for the change stream, or were deleted just now",
+            extra=table | {"pending": findings.pending},
+        )
+    if len(findings.deleted):
+        logger.warning(
+            "Rows that have landed are gone from the source",
+            extra=table | _some("deleted", findings.deleted),
+        )
+
+
+def emit(found: Sequence[Findings], stage: str) -> None:
+    """Write the metrics: of a table if there is something to say, and once for all tables.
+
+    An alarm takes no sum over a dimension.
+    """
+    for findings in found:
+        values = {"MissingRows": len(findings.missing), "DeletedRows": len(findings.deleted)}
+        if any(values.values()):
+            telemetry.emit(values, {"stage": stage, "table": findings.table})
+    totals = [counts(findings) for findings in found]
+    metrics = {"MissingRows": "missing", "BrokenObjects": "broken_objects"}
+    values = {name: sum(each[count] for each in totals) for name, count in metrics.items()}
+    telemetry.emit(values, {"stage": stage})
+
+
+def write(
+    found: Sequence[Findings],
+    failures: Mapping[str, PipelineError],
+    date: str,
+    bucket: Bucket,
+) -> str:
+    """Write what was found, over what an earlier call of the same day has written; return the key.
+
+    Raises:
+        LandingError, LandingUnavailableError: as all of `Bucket`.
+    """
+    tables = {findings.table: _described(findings) for findings in found}
+    failed = {table: f"{type(error).__name__}: {error}" for table, error in failures.items()}
+    body = json.dumps({"date": date, "tables": tables, "failed": failed}, indent=1).encode()
+    key, etag = keys.reconcile_key(date), None
+    while etag is None:
+        earlier = bucket.get(key)
+        etag = bucket.replace(key, body, earlier.etag if earlier else None)
+    return key
+
+
+def ranges(ids: Ids) -> list[list[int]]:
+    """Return ascending ids as ranges of first and last."""
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
+    return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
+
+
+def _some(name: str, ids: Ids) -> dict[str, Any]:
+    return {name: len(ids), "first_ids": ids[:_LOGGED].tolist()}
+
+
+def _described(findings: Findings) -> dict[str, Any]:
+    missing, deleted = ranges(findings.missing), ranges(findings.deleted)
+    return counts(findings) | {
+        "missing_ids": missing[:_LISTED],
+        "deleted_ids": deleted[:_LISTED],
+        "faults": [fault._asdict() for fault in findings.faults[:_LISTED]],
+        "is_cut": max(len(missing), len(deleted), len(findings.faults)) > _LISTED,
+    }

@@ -1,0 +1,83 @@
+"""Which ids a table of the source holds. The only SQL of the service, in short statements."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pg8000.native import identifier
+
+from services.ingestion.batches import refuse_inexact_reads
+from services.ingestion.tables import id_column
+from services.ingestion.versions import not_below_base
+from services.reconciliation.objects import NO_IDS, Ids
+from shared.database import database_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pg8000.native import Connection
+
+    from services.ingestion.marks import Mark
+
+LOWEST_ID = 1 - 2**63  # by one too high, but the lowest of all is no number in SQL
+_STATEMENT_IDS = 100_000
+_LOOKED_UP_IDS = 10_000
+
+# now() is when the transaction began: another moment than the statement's inside a block only.
+_IDS = """
+SELECT now() <> statement_timestamp(), pg_is_in_recovery(),
+       encode(string_agg(int8send(id), ''), 'base64')
+FROM (SELECT t.{id}::bigint AS id FROM {table} AS t WHERE {condition} ORDER BY t.{id}{limit}) AS t
+"""
+_BETWEEN = "t.{id} > {above} AND t.{id} <= {up_to}"
+_STILL_THERE = "t.{id} = ANY ('{{{ids}}}'::bigint[]) AND NOT ({excepted})"
+
+
+def get_ids(
+    table: str, above: int, up_to: int, connection: Connection
+) -> Iterator[tuple[int, Ids]]:
+    """Yield the ids of a range in ascending stretches, each with the id it ends at.
+
+    Raises:
+        SourceError: no such table or id column, no permission, inside a transaction, on a standby.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    more = True
+    while more:
+        condition = _BETWEEN.format(id=_id(table), above=above, up_to=up_to)
+        ids = _read(table, condition, connection, _STATEMENT_IDS)
+        more = len(ids) == _STATEMENT_IDS
+        above = int(ids[-1]) if more else up_to
+        yield above, ids
+
+
+def still_there(table: str, ids: Ids, connection: Connection, since: Mark | None) -> Ids:
+    """Return which of these ids the table still has, in no version that is newer than a mark.
+
+    Raises:
+        SourceError, SourceUnavailableError: as `get_ids`.
+    """
+    excepted = not_below_base(since) if since else "false"
+    found = [NO_IDS]
+    for start in range(0, len(ids), _LOOKED_UP_IDS):
+        some = ",".join(map(str, ids[start : start + _LOOKED_UP_IDS].tolist()))
+        condition = _STILL_THERE.format(id=_id(table), ids=some, excepted=excepted)
+        found.append(_read(table, condition, connection))
+    return np.concatenate(found)
+
+
+def _id(table: str) -> str:
+    name: str = identifier(id_column(table))
+    return name
+
+
+def _read(table: str, condition: str, connection: Connection, limit: int | None = None) -> Ids:
+    names = {"id": _id(table), "table": identifier(table)}
+    limited = f" LIMIT {limit}" if limit else ""
+    sql = _IDS.format(**names, condition=condition, limit=limited)
+    with database_errors(f"Reading the ids of {table!r}"):
+        [(in_transaction, on_standby, packed)] = connection.run(sql)
+    refuse_inexact_reads(table, in_transaction=in_transaction, on_standby=on_standby)
+    return np.frombuffer(a2b_base64(packed or ""), ">i8").astype(np.int64)
