@@ -16,10 +16,11 @@ class Target:
 
 
 def scheduled(client: Any) -> list[Target]:
-    """Return what the enabled rules start; `client` is boto3's for EventBridge."""
+    """Return the state machines that enabled rules start; `client` is boto3's for EventBridge."""
     return [
         Target(rule["ScheduleExpression"], target["Arn"], target["Input"])
         for rule in client.list_rules()["Rules"]
         if rule["State"] == "ENABLED"
         for target in client.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        if ":states:" in target["Arn"]
     ]

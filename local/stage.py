@@ -57,6 +57,8 @@ class LocalStage:
         landed: The bucket.
         log: The function's log.
         function_name: The function.
+        reconcile_name: The function that runs at night.
+        reconcile_log: Its log.
         state_machine_arn: The state machine.
     """
 
@@ -66,6 +68,8 @@ class LocalStage:
     landed: Landed
     log: FunctionLog
     function_name: str
+    reconcile_name: str
+    reconcile_log: FunctionLog
     state_machine_arn: str
 
     def __init__(self, events: int = 2000, step: Step = _silently) -> None:
@@ -105,8 +109,15 @@ class LocalStage:
 
     def invoke(self, event: object) -> Invocation:
         """Call the function without the state machine."""
+        return self._invoke(self.function_name, event)
+
+    def reconcile(self) -> Invocation:
+        """Call the function that runs at night."""
+        return self._invoke(self.reconcile_name, {})
+
+    def _invoke(self, name: str, event: object) -> Invocation:
         client = self.aws.client("lambda")
-        answer = client.invoke(FunctionName=self.function_name, Payload=json.dumps(event))
+        answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
         return Invocation("FunctionError" in answer, json.loads(answer["Payload"].read()))
 
     def next_call_is_cold(self) -> None:
@@ -147,3 +158,5 @@ class LocalStage:
         self.state_machine_arn = names["IngestionStateMachine"]
         self.landed = Landed(self.aws.client("s3"), names["LandingBucket"])
         self.log = FunctionLog(self.aws.client("logs"), self.function_name)
+        self.reconcile_name = names["ReconcileLambdaFunction"]
+        self.reconcile_log = FunctionLog(self.aws.client("logs"), self.reconcile_name)

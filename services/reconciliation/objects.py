@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,18 +53,14 @@ def read_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
 
 def read_lines(lines: Iterable[bytes], id_name: str) -> Contents:
     """Return what lines hold; a line counts if it is whole, whether or not a line feed ends it."""
-    # No two columns have one name, so this is the id, if it is where a line begins.
-    name = json.dumps(id_name, ensure_ascii=False)
-    id_first = re.compile(re.escape(f"{{{name}:".encode()) + rb"(-?\d{1,18})[,}]").match
     ids: list[int] = []
     contents, bad, line = Contents(), 0, b"\n"
     for line in lines:
-        if (start := id_first(line)) and line.endswith(b"}\n"):
-            ids.append(int(start[1]))
-        elif (row_id := _parse_id(line, id_name)) is not None:
-            ids.append(row_id)
-        else:
+        row_id = _parse_id(line, id_name)
+        if row_id is None:
             bad += 1
+        else:
+            ids.append(row_id)
     contents.ids = np.array(ids, np.int64)
     if not line.endswith(b"\n"):
         contents.faults.append("its last line is cut off")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,9 @@ def test_wrong_password_fails_the_execution(stage: LocalStage):
 
 
 def test_alarms_on_our_metrics_watch_what_the_function_emits(caught_up: LocalStage):
-    emitted = {(m.name, *sorted(m.dimensions.items())) for m in caught_up.log.metrics()}
+    assert not caught_up.reconcile().failed
+    logged = [*caught_up.log.metrics(), *caught_up.reconcile_log.metrics()]
+    emitted = {(m.name, *sorted(m.dimensions.items())) for m in logged}
     counted = {
         (made["MetricName"],)
         for each in resources(caught_up, "AWS::Logs::MetricFilter")
@@ -227,6 +229,44 @@ def test_sls_invoke_local_prints_the_summary(caught_up: LocalStage):
     summary, _ = json.JSONDecoder().raw_decode(result)
     assert summary["tables"]["payment"]["rows"] == 2
     assert different(caught_up) == set()
+
+
+def test_reconcile_finds_an_object_that_was_deleted_until_it_is_restored(caught_up: LocalStage):
+    """As README says: the version on top goes, be it a delete marker or a spoilt object."""
+    client, bucket = caught_up.aws.client("s3"), caught_up.landed.bucket_name
+    key = caught_up.landed.keys("staff")[0]
+    client.delete_object(Bucket=bucket, Key=key)
+    assert reconciled(caught_up)["staff"]["missing_ids"] == [[1, 20]]
+    missing = [each for each in caught_up.reconcile_log.metrics() if each.name == "MissingRows"]
+    assert [each.value for each in missing[-2:]] == [20, 20]  # of the table, and of all
+    restore(caught_up, key)
+    assert reconciled(caught_up)["staff"]["missing"] == 0
+    client.put_object(Bucket=bucket, Key=key, Body=caught_up.landed.read(key)[:-9])
+    assert reconciled(caught_up)["staff"]["missing_ids"] == [[20, 20]]
+    restore(caught_up, key)
+    assert reconciled(caught_up)["staff"]["faults"] == []
+
+
+def reconciled(stage: LocalStage) -> dict[str, Any]:
+    """Call the nightly function; return what it wrote of each table."""
+    called = stage.reconcile()
+    assert not called.failed, called.payload
+    assert called.payload["key"] == f"reconcile/{datetime.now(UTC):%Y-%m-%d}.json"
+    tables: dict[str, Any] = json.loads(stage.landed.read(called.payload["key"]))["tables"]
+    assert set(tables) == TABLES
+    return tables
+
+
+def restore(stage: LocalStage, key: str) -> None:
+    """Delete the version on top."""
+    client, bucket = stage.aws.client("s3"), stage.landed.bucket_name
+    found = client.list_object_versions(Bucket=bucket, Prefix=key)
+    (latest,) = [
+        each
+        for each in [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
+        if each["IsLatest"]
+    ]
+    client.delete_object(Bucket=bucket, Key=key, VersionId=latest["VersionId"])
 
 
 def test_demo_shows_it_and_finds_nothing_wrong(

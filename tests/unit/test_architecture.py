@@ -34,6 +34,22 @@ ALLOWED = {
     "__init__": {"landing", "source"},
 }
 
+RECONCILIATION = {
+    "handler": {"ingestion.tables", "reconcile", "report"},
+    "reconcile": {
+        *{"landed", "objects", "source"},
+        *{f"ingestion.{name}" for name in ("changes", "keys", "marks", "positions", "versions")},
+    },
+    "landed": {"objects", "ingestion.keys", "ingestion.positions", "ingestion.tables"},
+    "source": {
+        *{"objects"},
+        *{f"ingestion.{name}" for name in ("batches", "marks", "tables", "versions")},
+    },
+    "report": {"objects", "reconcile", "ingestion.keys"},
+    "objects": set(),
+    "__init__": set(),
+}
+
 
 def imports(path: Path) -> set[str]:
     found = set()
@@ -55,6 +71,17 @@ def test_dependencies_point_one_way():
         assert modules <= ALLOWED[path.stem], path.name
 
 
+def test_the_reconcile_knows_how_rows_land_and_not_the_other_way_round():
+    for path in sorted((ROOT / "services/reconciliation").glob("*.py")):
+        names = {name for name in imports(path) if name.startswith("services.")}
+        ours = {name.removeprefix("services.reconciliation.").split(".")[0] for name in names}
+        theirs = {".".join(name.split(".")[1:3]) for name in names if ".ingestion" in name}
+        allowed = RECONCILIATION[path.stem] | {"services", "ingestion"}
+        assert ours | theirs <= allowed, path.name
+    for path in (ROOT / "services/ingestion").rglob("*.py"):
+        assert not [name for name in imports(path) if "reconciliation" in name]
+
+
 def test_shared_knows_no_service_and_the_service_no_local_stage():
     for path in (ROOT / "shared").rglob("*.py"):
         assert not [name for name in imports(path) if name.startswith(("services", "local"))]
@@ -70,6 +97,14 @@ def test_the_run_knows_neither_boto3_nor_pg8000():
     ]
     assert not {"boto3", "botocore", "pg8000"} & {name.split(".")[0] for name in at_run_time}
     assert not {"boto3", "botocore", "pg8000"} & names
+
+
+def test_the_reconcile_does_without_pandas():
+    script = "import sys, services.reconciliation.handler; print('pandas' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("module", ["services.ingestion", "services.ingestion.handler"])

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.e2e
 ANY_RESOURCE = {  # the only statements of roles for which AWS takes no names
     ("StateMachineRole", "DeliverLog"),
     ("IngestRole", "NetworkInterfaces"),
+    ("ReconcileRole", "NetworkInterfaces"),
 }
 
 
@@ -40,13 +41,38 @@ def test_function_may_do_what_it_does_and_not_delete(prod: Package):
     }
 
 
+def test_reconcile_reads_and_writes_what_it_found_only(prod: Package):
+    bucket = "arn:${AWS::Partition}:s3:::prod-ingestion-bucket"
+    allowed = {
+        (
+            action,
+            str(statement["Resource"].get("Fn::Sub", statement["Resource"])).split(":secret:")[0],
+        )
+        for role, statement in prod.statements()
+        if role == "ReconcileRole"
+        for action in listed(statement["Action"])
+    }
+    log = "{'Fn::GetAtt': ['ReconcileLogGroup', 'Arn']}"
+    secrets = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}"
+    assert allowed == {
+        ("s3:ListBucket", bucket),
+        ("s3:GetObject", f"{bucket}/*"),
+        ("s3:PutObject", f"{bucket}/reconcile/*"),
+        ("secretsmanager:GetSecretValue", secrets),
+        ("logs:CreateLogStream", log),
+        ("logs:PutLogEvents", log),
+    }
+
+
 def test_secret_is_the_one_of_the_environment(prod: Package):
-    (resource,) = [
+    resources = [
         statement["Resource"]["Fn::Sub"]
         for _, statement in prod.statements()
         if "secretsmanager:GetSecretValue" in statement["Action"]
     ]
-    assert resource.endswith(f":secret:{prod.environment['DB_SECRET_ID']}-??????")
+    assert len(resources) == 2
+    for resource in resources:
+        assert resource.endswith(f":secret:{prod.environment['DB_SECRET_ID']}-??????")
 
 
 def test_bucket(prod: Package):
@@ -83,4 +109,9 @@ def test_kept_bucket_can_be_taken_over(switched: Package):
         for _, statement in switched.statements()
         if "s3:" in str(statement["Action"])
     ]
-    assert [each.rpartition(":")[2] for each in resources] == [name, f"{name}/*"]
+    reads = [name, f"{name}/*"]
+    assert [each.rpartition(":")[2] for each in resources] == [
+        *reads,
+        *reads,
+        f"{name}/reconcile/*",
+    ]

@@ -51,7 +51,7 @@ def dimensions(metric: dict[str, Any]) -> dict[str, Any]:
 def test_logs_are_kept_for_a_while(prod: Package, switched: Package):
     for package, days in ((prod, 365), (switched, 14)):
         groups = package.of_type("AWS::Logs::LogGroup").values()
-        assert [group["RetentionInDays"] for group in groups] == [days, days]
+        assert [group["RetentionInDays"] for group in groups] == [days] * 3
     name = prod.properties("IngestLambdaFunction")["FunctionName"]
     assert prod.properties("IngestLogGroup")["LogGroupName"] == f"/aws/lambda/{name}"
 
@@ -80,6 +80,8 @@ def test_everything_that_can_go_wrong_is_watched(prod: Package):
         ("Totesys", "prod-ErrorLines"),
         ("Totesys", "Heartbeat"),
         ("Totesys", "ContractViolations"),
+        ("Totesys", "MissingRows"),
+        ("Totesys", "BrokenObjects"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),
@@ -91,13 +93,17 @@ def test_everything_that_can_go_wrong_is_watched(prod: Package):
 
 
 def test_alarms_watch_this_stack(prod: Package):
-    (rule,) = prod.of_type("AWS::Events::Rule")
+    rule = "IngestionStepFunctionsEventsRuleSchedule1"
+    assert rule in prod.of_type("AWS::Events::Rule")
     subject = {
         "AWS/Lambda": {"FunctionName": {"Ref": "IngestLambdaFunction"}},
         "AWS/States": {"StateMachineArn": {"Ref": "IngestionStateMachine"}},
         "AWS/Events": {"RuleName": {"Ref": rule}},
     }
-    for alarm in prod.of_type("AWS::CloudWatch::Alarm").values():
+    alarms = prod.of_type("AWS::CloudWatch::Alarm")
+    of_reconcile = alarms.pop("ReconcileFailedAlarm")
+    assert dimensions(of_reconcile) == {"FunctionName": {"Ref": "ReconcileLambdaFunction"}}
+    for alarm in alarms.values():
         for metric in metrics(alarm):
             if metric["Namespace"] in OF_AWS:
                 assert dimensions(metric) == subject[metric["Namespace"]]

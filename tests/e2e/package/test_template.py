@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 # The framework repeats in DependsOn what a reference says already; it does no harm.
-REDUNDANT = "W3005 'IngestRole' dependency already enforced by a 'GetAtt'"
+REDUNDANT = tuple(
+    f"W3005 '{role}' dependency already enforced by a 'GetAtt'"
+    for role in ("IngestRole", "ReconcileRole")
+)
 SERVICE_ERRORS = {  # Lambda's own, as Step Functions spells them
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
@@ -46,7 +49,7 @@ def test_cfn_lint_finds_nothing(prod: Package, switched: Package):
 
 def test_contents_page_is_short_and_complete(prod: Package):
     page = (REPOSITORY / "serverless.yml").read_text()
-    assert len(page.splitlines()) <= 110
+    assert len(page.splitlines()) <= 120
     assert "rate(10 minutes)" in page
     files = [path for path in REPOSITORY.glob("resources/*.yml") if path.name != "options.yml"]
     written = {name for path in files for name in yaml.safe_load(path.read_text())}
@@ -55,14 +58,32 @@ def test_contents_page_is_short_and_complete(prod: Package):
 
 
 def test_schedule(prod: Package, switched: Package):
-    (rule,) = prod.of_type("AWS::Events::Rule").values()
+    rule = prod.properties("IngestionStepFunctionsEventsRuleSchedule1")
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(10 minutes)", "ENABLED")
     (target,) = rule["Targets"]
     assert target["Input"] == "{}"
     assert target["Arn"] == {"Ref": "IngestionStateMachine"}
     assert target["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
-    (rule,) = switched.of_type("AWS::Events::Rule").values()
-    assert rule["State"] == "DISABLED"
+    rules = switched.of_type("AWS::Events::Rule").values()
+    assert [rule["State"] for rule in rules] == ["DISABLED", "DISABLED"]
+
+
+def test_reconcile_runs_at_night(prod: Package):
+    rule = prod.properties("ReconcileEventsRuleSchedule1")
+    assert (rule["ScheduleExpression"], rule["State"]) == ("cron(15 2 * * ? *)", "ENABLED")
+    (target,) = rule["Targets"]
+    assert target["Input"] == "{}"
+    assert target["Arn"] == {"Fn::GetAtt": ["ReconcileLambdaFunction", "Arn"]}
+    function = prod.properties("ReconcileLambdaFunction")
+    assert function["Role"] == {"Fn::GetAtt": ["ReconcileRole", "Arn"]}
+    assert function["Layers"] == [{"Ref": "PythonRequirementsLambdaLayer"}]
+    Settings.from_env(function["Environment"]["Variables"])
+    shared = function["Environment"]["Variables"].items() & prod.environment.items()
+    assert {name for name, _ in shared} >= {*ENVIRONMENT} - {
+        "BATCH_ROWS",
+        "WRITER_WAIT_SECONDS",
+        "BACKLOG_SECONDS",
+    }
 
 
 def test_state_machine(prod: Package, switched: Package):
@@ -130,11 +151,12 @@ def test_function(prod: Package):
 
 
 def test_vpc_is_there_if_given(prod: Package, switched: Package):
-    assert "VpcConfig" not in prod.properties("IngestLambdaFunction")
-    assert switched.properties("IngestLambdaFunction")["VpcConfig"] == {
-        "SubnetIds": SWITCHED["subnetIds"].split(","),
-        "SecurityGroupIds": SWITCHED["securityGroupIds"].split(","),
-    }
+    for name in ("IngestLambdaFunction", "ReconcileLambdaFunction"):
+        assert "VpcConfig" not in prod.properties(name)
+        assert switched.properties(name)["VpcConfig"] == {
+            "SubnetIds": SWITCHED["subnetIds"].split(","),
+            "SecurityGroupIds": SWITCHED["securityGroupIds"].split(","),
+        }
     assert {action for action in prod.actions("IngestRole") if action.startswith("ec2:")} == set()
     assert {action for action in switched.actions("IngestRole") if action.startswith("ec2:")} == {
         "ec2:CreateNetworkInterface",
