@@ -24,6 +24,7 @@ from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
 from moto.core.utils import iso_8601_datetime_with_milliseconds
 from moto.moto_server.werkzeug_app import MotoRequestHandler
+from moto.s3.models import FakeBucket
 from moto.server import ThreadedMotoServer
 from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
     IsTimestamp,
@@ -98,6 +99,22 @@ def keep_layers() -> None:
     setattr(LayerVersion, "physical_resource_id", LayerVersion.arn)  # noqa: B010
 
 
+def keep_versions() -> None:
+    """Give buckets that CloudFormation creates their versioning; moto leaves it out."""
+    name = "create_from_cloudformation_json"
+    create = getattr(FakeBucket, name)
+
+    def create_with_versions(
+        _: type[FakeBucket], resource: str, template: dict[str, Any], *args: Any, **more: Any
+    ) -> FakeBucket:
+        bucket: FakeBucket = create(resource, template, *args, **more)
+        versioning = template.get("Properties", {}).get("VersioningConfiguration", {})
+        bucket.versioning_status = versioning.get("Status")
+        return bucket
+
+    _replace(FakeBucket, name, classmethod(create_with_versions))
+
+
 def run_functions(functions: Functions) -> None:
     """Run functions in processes; moto wants Docker, and an image from the internet."""
 
@@ -136,6 +153,7 @@ def main(folder: Path) -> None:
     accept_lint_warnings()
     resolve_templates_exactly()
     keep_layers()
+    keep_versions()
     tell_executions_when_they_started()
     answer_at_once()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -234,17 +234,17 @@ def test_sls_invoke_local_prints_the_summary(caught_up: LocalStage):
 def test_reconcile_finds_an_object_that_was_deleted_until_it_is_restored(caught_up: LocalStage):
     """As README says: the version on top goes, be it a delete marker or a spoilt object."""
     client, bucket = caught_up.aws.client("s3"), caught_up.landed.bucket_name
-    key = caught_up.landed.keys("staff")[0]
+    key = caught_up.landed.keys("department")[0]
     client.delete_object(Bucket=bucket, Key=key)
-    assert reconciled(caught_up)["staff"]["missing_ids"] == [[1, 20]]
+    assert reconciled(caught_up)["department"]["missing_ids"] == [[1, 8]]
     missing = [each for each in caught_up.reconcile_log.metrics() if each.name == "MissingRows"]
-    assert [each.value for each in missing[-2:]] == [20, 20]  # of the table, and of all
+    assert [each.value for each in missing[-2:]] == [8, 8]  # of the table, and of all
     restore(caught_up, key)
-    assert reconciled(caught_up)["staff"]["missing"] == 0
+    assert reconciled(caught_up)["department"]["missing"] == 0
     client.put_object(Bucket=bucket, Key=key, Body=caught_up.landed.read(key)[:-9])
-    assert reconciled(caught_up)["staff"]["missing_ids"] == [[20, 20]]
+    assert reconciled(caught_up)["department"]["missing_ids"] == [[8, 8]]
     restore(caught_up, key)
-    assert reconciled(caught_up)["staff"]["faults"] == []
+    assert reconciled(caught_up)["department"]["faults"] == []
 
 
 def reconciled(stage: LocalStage) -> dict[str, Any]:
