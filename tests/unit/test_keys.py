@@ -54,6 +54,13 @@ def test_a_key_no_rule_makes_is_an_error_and_no_default(key):
         keys.parse_data_key(key)
 
 
+def test_a_claim_says_where_its_batch_begins():
+    assert keys.parse_claim_key(keys.claim_key("address", 1491)) == 1491
+    assert keys.claim_key("address", 1491).startswith(keys.claim_folder("address"))
+    for key in ("claims/address/README.md", "claims/address/-1.json", "address/1491.json"):
+        assert keys.parse_claim_key(key) is None
+
+
 def test_the_timestamp_is_utc_and_of_fixed_width():
     before = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
     timestamp = keys.timestamp_now()
