@@ -115,7 +115,7 @@ def heal_state(state: ChangeState, bucket: Bucket) -> ChangeState:
 
 def put_changes(
     state: ChangeState, rows: pd.DataFrame, mark: Mark, bucket: Bucket
-) -> tuple[ChangeState, int] | None:
+) -> ChangeState | None:
     """Put rows into the stream.
 
     Args:
@@ -125,7 +125,7 @@ def put_changes(
         bucket: where to.
 
     Returns:
-        The state behind the new object and the object's bytes, or None: another run was faster.
+        The state behind the new object, or None: another run was faster.
     """
     from shared.jsonlines import to_json_lines
 
@@ -138,7 +138,7 @@ def put_changes(
         "history": mark.history,
     }
     created = bucket.create(keys.change_key(state.table, behind.sequence), body, metadata)
-    return (behind, len(body)) if created else None
+    return behind if created else None
 
 
 def save_state(state: ChangeState, bucket: Bucket) -> ChangeState:

@@ -7,7 +7,7 @@ with an `xmin` from `base` on.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,13 +52,9 @@ class Mark:
         """The ids of the transactions that were open, without those of savepoints."""
         return [int(xid) for xid in self.snapshot.split(":")[2].split(",") if xid]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what `parse_mark` understands."""
-        return asdict(self)
-
 
 def parse_mark(said: Mapping[str, Any]) -> Mark:
-    """Return the mark that `as_json` made this of.
+    """Return the mark of which `asdict` made this.
 
     Raises:
         KeyError, ValueError, TypeError, AttributeError, IndexError: it is none.

@@ -10,7 +10,7 @@ the next call, or a table that takes longer than one would never be looked at as
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from services.ingestion import changes, keys, source, versions
 from services.ingestion.batches import BATCH_BYTES
@@ -37,8 +37,7 @@ class ChangeRun:
         mark: taken before this run read anything; None as long as there is none.
         rows: how many rows this run has put into the stream.
         repeated: how many of them were there before, but for those a savepoint wrote.
-        bytes: of its objects.
-        objects: their keys.
+        objects: the keys of its objects.
         over: whether there is nothing left to do in this run.
     """
 
@@ -46,22 +45,12 @@ class ChangeRun:
     mark: Mark | None = None
     rows: int = 0
     repeated: int = 0
-    bytes: int = 0
     objects: list[str] = field(default_factory=list)
     over: bool = False
     _scan: Scan | None = None
     _is_settled: bool = False
     _description: Description | None = None
     _found: list[Stretch] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the log line and the result of the run say."""
-        return {
-            "changes": self.rows,
-            "changes_repeated": self.repeated,
-            "changes_key": self.objects[-1] if self.objects else None,
-            "changes_bytes": self.bytes,
-        }
 
     def survey(self, mark: Mark | None) -> None:
         """Take note of how the table stands; without, or if nothing was written, all is over."""
@@ -158,8 +147,8 @@ class ChangeRun:
         put = changes.put_changes(self.state, rows, self._scan.mark, bucket)
         self._found, self.over = [], put is None
         if put:
-            self.state, size = put
-            self.rows, self.bytes = self.rows + len(rows), self.bytes + size
+            self.state = put
+            self.rows += len(rows)
             self.repeated += repeated
             self.objects.append(keys.change_key(self.state.table, self.state.sequence))
 

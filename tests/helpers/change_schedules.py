@@ -3,8 +3,9 @@
 A run is a generator: it yields its next request to S3 or the database, one atomic step, and is sent
 the answer. Runs A and B go first, step by step in any order. They may die anywhere, with or without
 a PUT on its way that arrives at any later time. Meanwhile rows appear and are updated, and a
-transaction stays open. When nobody is left, two normal runs follow, C and D, over a table at rest:
-then what both streams say of each row must be what the table says.
+transaction stays open. When nobody is left, three normal runs follow, C to E, over a table at rest:
+late PUTs may still disturb the first, and the second may have to end a scan that began long ago.
+Then what both streams say of each row must be what the table says.
 
 How ids settle, and how latest.json is healed, is not in here: `interleavings` has that. A position
 is found in one step.
@@ -20,6 +21,9 @@ from typing import Any, NamedTuple
 Request = tuple[Any, ...]
 Program = Callable[[str], Generator[Request, Any]]
 Rows = tuple[tuple[int, int], ...]  # id and version
+
+
+NORMAL_RUNS = 3
 
 
 class Key(NamedTuple):
@@ -229,7 +233,7 @@ class Explorer:
         return request
 
     def _actions(self, state: State) -> Iterator[tuple[Any, State]]:
-        if not state.running and state.normal_runs == 2:
+        if not state.running and state.normal_runs == NORMAL_RUNS:
             self._check(state.world)
             return
         if not state.running:
@@ -247,7 +251,7 @@ class Explorer:
 
     def _normal_run(self, state: State) -> Iterator[tuple[Any, State]]:
         if not state.world.pending:
-            running = (("CD"[state.normal_runs], ()),)
+            running = (("CDE"[state.normal_runs], ()),)
             yield (
                 "a normal run begins",
                 state._replace(running=running, normal_runs=state.normal_runs + 1),

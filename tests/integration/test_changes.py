@@ -27,9 +27,8 @@ from tests.helpers.changing import (
     update,
     write,
 )
+from tests.helpers.exactly_once import content
 from tests.helpers.runs import Place
-
-pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -106,6 +105,7 @@ def test_what_is_no_version_lands_nothing(place, statement):
     assert changed(place) == []
 
 
+@pytest.mark.long
 def test_new_rows_do_not_count_as_changed(place):
     write(place, INSERT)
     assert place.run()["rows"] == 3
@@ -123,6 +123,7 @@ def test_rows_put_in_below_the_watermark_arrive_here(place):
     check_both(place)
 
 
+@pytest.mark.long
 def test_rows_are_written_as_in_the_first_stream(place):
     write(place, update(1))
     place.run()
@@ -177,6 +178,7 @@ def test_a_long_transaction_makes_versions_come_again_and_none_be_missed(place):
     check_both(place)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["COMMIT PREPARED 'p'", "ROLLBACK PREPARED 'p'"])
 def test_a_prepared_transaction(place, end):
     session = place.database.connect()
@@ -190,6 +192,7 @@ def test_a_prepared_transaction(place, end):
     check_both(place)
 
 
+@pytest.mark.long
 def test_a_transaction_in_another_database_is_waited_for_by_nobody(place, server):
     session = server.connect()
     session.run("BEGIN; SELECT pg_current_xact_id()")
@@ -235,6 +238,7 @@ def test_an_idle_tick_is_one_statement_and_two_small_requests_a_table(totesys, b
     assert requests == ["GetObject"] * 2 * len(TABLES)
 
 
+@pytest.mark.long
 def test_only_the_table_that_was_written_to_is_looked_at(totesys, bucket):
     place = Place(totesys, bucket, TABLES, {}, with_changes=True)
     place.run()
@@ -262,6 +266,7 @@ def test_counters_are_not_trusted_for_ever(place, monkeypatch):
     check_both(place)
 
 
+@pytest.mark.long
 def test_counters_that_were_set_back_are_noticed(place):
     write(place, update(1))
     place.run()
@@ -303,6 +308,7 @@ def test_a_first_load_of_several_calls_is_not_looked_at_as_changed(database, buc
     place.check()
 
 
+@pytest.mark.long
 def test_one_table_that_is_gone_stops_no_other_ones_changes(totesys, bucket):
     place = Place(totesys, bucket, TABLES, {}, with_changes=True)
     place.run()
@@ -349,6 +355,7 @@ def test_a_scan_goes_on_in_the_next_call(place):
     small.check()
 
 
+@pytest.mark.long
 def test_a_table_that_takes_longer_than_a_call_does_not_starve(place):
     """However often it is written to."""
     write(place, INSERT, INSERT, INSERT)
@@ -360,6 +367,7 @@ def test_a_table_that_takes_longer_than_a_call_does_not_starve(place):
     assert {row_id for ids in changed(small) for row_id in ids} == set(range(1, 13))
 
 
+@pytest.mark.long
 def test_a_table_that_takes_long_does_not_starve_others(totesys, bucket):
     place = Place(totesys, bucket, ["payment", "design"], {}, with_changes=True)
     place.run()
@@ -371,13 +379,39 @@ def test_a_table_that_takes_long_does_not_starve_others(totesys, bucket):
         assert bucket.get(keys.change_key(table, 5)) is not None
 
 
-def test_long_rows_do_not_pile_up(place, monkeypatch):
-    monkeypatch.setattr("services.ingestion.scans.BATCH_BYTES", 150)
-    write(place, "UPDATE thing SET name = repeat('x', 60)")
-    in_batches_of(place, 1).run()
-    monkeypatch.undo()
-    assert changed(place) == [[1, 2, 3]] or len(changed(place)) > 1
+def test_objects_of_long_rows_are_bounded_too(place, monkeypatch):
+    """Rows kept aside (TOAST), by statements that read a part, and stretches that are short."""
+    write(place, *[INSERT] * 5)
+    place.run()
+    for module in ("batches", "scans"):
+        monkeypatch.setattr(f"services.ingestion.{module}.BATCH_BYTES", 30_000)
+    # Of what can't be compressed.
+    noise = "SELECT string_agg(md5(thing_id || n::text), '') FROM generate_series(1, 280) AS n"
+    write(place, f"UPDATE thing SET name = ({noise})")
+    for rows in (1, 50):
+        before = len(changed(place))
+        in_batches_of(place, rows).run()
+        objects = content(place.bucket)
+        stream = sorted(key for key in objects if keys.parse_change_key(key))[before:]
+        assert len(stream) >= 5
+        # A read ends with the row that goes beyond it.
+        assert all(len(objects[key][0]) < 30_000 + 2 * 9_100 for key in stream)
+        write(place, "UPDATE thing SET paid = NOT paid")
+    place.run()
     check_both(place)
+
+
+def test_a_table_may_be_called_like_anything_in_our_statements(database, bucket):
+    names = ["t", "ids", "batch", "measured", "family", "stretch", "cut", "found", "as"]
+    place = Place(database, bucket, names, {}, with_changes=True)
+    for name in names:
+        write(place, f'CREATE TABLE "{name}" ({name}_id serial, t text, ids int, id int)')
+        write(place, f'INSERT INTO "{name}" (t) VALUES (1), (2)')
+    place.run()
+    write(place, *(f'UPDATE "{name}" SET t = 3, ids = 4 WHERE {name}_id = 2' for name in names))
+    summary = place.run()
+    assert {done["changes"] for done in summary["tables"].values()} == {1}
+    place.check()
 
 
 # What is remembered, lost, and not to be compared.
@@ -399,6 +433,7 @@ def test_lost_state_is_healed_from_the_objects(place, log_lines):
     check_both(place)
 
 
+@pytest.mark.long
 def test_an_older_state_makes_versions_come_again(place):
     older = place.bucket.get(keys.change_state_key("thing")).body
     for row_id in (1, 2):
@@ -411,6 +446,7 @@ def test_an_older_state_makes_versions_come_again(place):
     assert changed(place) == [[1], [2], [1, 2, 3]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"sequence": 1, "done": 7, "scan": null}'])
 def test_a_state_of_somebody_elses_is_an_error(place, body):
     key = keys.change_state_key("thing")
@@ -447,6 +483,7 @@ def remembered(place, **fields):
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("snapshot", "because"),
     [("9000000000:9000000000:", "went back"), ("3:3:", None)],
@@ -462,6 +499,7 @@ def test_ids_of_transactions_that_are_still_to_come(place, log_lines, snapshot, 
     assert changed(place) == [[1, 2, 3]]
 
 
+@pytest.mark.long
 def test_the_survey_reads_no_table_if_not_asked_to(place):
     session = place.database.connect("reader")
     seen = survey(["thing", "missing"], session, with_ids=False)

@@ -15,8 +15,6 @@ from tests.conftest import Database
 from tests.helpers.changing import INSERT, SCHEMA, changed, check_both, update, write
 from tests.helpers.runs import Place
 
-pytestmark = pytest.mark.long
-
 ROUND = 2**32
 
 
@@ -130,6 +128,7 @@ def test_a_restart_is_no_break_and_a_crash_is_one(directory, bucket, log_lines):
         check_both(place)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("burnt", [0, 500], ids=["behind", "ahead again"])
 def test_a_backup_was_restored(directory, folder, bucket, log_lines, burnt):
     backup = folder / "backup"
@@ -160,6 +159,7 @@ def test_a_backup_was_restored(directory, folder, bucket, log_lines, burnt):
         check_both(place)
 
 
+@pytest.mark.long
 def test_a_copy_of_a_stopped_cluster_was_restored(directory, folder, bucket, log_lines):
     """It remembers its statistics, so that only ids which went back tell."""
     backup = folder / "backup"

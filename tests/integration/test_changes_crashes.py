@@ -25,9 +25,9 @@ from tests.helpers.runs import Place, without_retries
 from tests.helpers.steps import PausedRun
 from tests.integration.test_crashes import killed_at, steps_of
 
-pytestmark = pytest.mark.long
-
 UPDATE_ALL = "UPDATE thing SET name = name || '.'"
+INSERT_MORE = "INSERT INTO thing (name) SELECT 'more' FROM generate_series(1, 3)"
+DELETE_MORE = "DELETE FROM thing WHERE name LIKE 'more%'"
 
 
 def a_tick(database, bucket):
@@ -65,7 +65,12 @@ SITUATIONS = {
     "adoption": an_adoption,
     "small batches": small_batches,
 }
-STRIDES = {"tick": 3, "first run": 3, "adoption": 4, "small batches": 8}
+STRIDES = [
+    ("tick", 3),
+    ("adoption", 4),
+    pytest.param("first run", 3, marks=pytest.mark.long),
+    pytest.param("small batches", 8, marks=pytest.mark.long),
+]
 
 
 def update_all(place):
@@ -85,7 +90,7 @@ def update_at_every(stride, situation, database, bucket):
     return steps
 
 
-@pytest.mark.parametrize(("situation", "stride"), STRIDES.items())
+@pytest.mark.parametrize(("situation", "stride"), STRIDES)
 def test_an_update_between_two_steps_of_a_run(situation, stride, database, bucket):
     assert update_at_every(stride, situation, database, bucket) > 8
 
@@ -108,7 +113,7 @@ def kill_at_every(stride, situation, database, bucket):
     return len(points)
 
 
-@pytest.mark.parametrize(("situation", "stride"), STRIDES.items())
+@pytest.mark.parametrize(("situation", "stride"), STRIDES)
 def test_a_killed_run_loses_no_version(situation, stride, database, bucket):
     assert kill_at_every(3 * stride, situation, database, bucket)
 
@@ -122,9 +127,10 @@ def test_a_run_killed_at_any_point_loses_no_version(situation, database, bucket)
 def overlap(place, first_step, second_step, *, first_ends_first):
     """Stop two runs before a step each, change the table in between, and let both go on."""
     place = place.again()
+    write(place, DELETE_MORE)
     first = PausedRun(place.run)
     first.advance(first_step)
-    write(place, UPDATE_ALL, INSERT)
+    write(place, UPDATE_ALL, INSERT_MORE)
     second = PausedRun(place.run)
     second.advance(second_step)
     write(place, update(1), update(4))
@@ -138,7 +144,9 @@ def number_of_steps(place):
     return len(steps_of(place)) // 2
 
 
-@pytest.mark.parametrize(("situation", "stride"), [("tick", 3), ("adoption", 4)])
+@pytest.mark.parametrize(
+    ("situation", "stride"), [("tick", 4), pytest.param("adoption", 4, marks=pytest.mark.long)]
+)
 def test_one_run_finishes_between_two_steps_of_another(situation, stride, database, bucket):
     place = SITUATIONS[situation](database, bucket)
     steps = number_of_steps(place)
@@ -146,6 +154,7 @@ def test_one_run_finishes_between_two_steps_of_another(situation, stride, databa
         overlap(place, step, steps * 2, first_ends_first=True)
 
 
+@pytest.mark.long
 def test_two_runs_stop_at_the_same_step(database, bucket):
     place = a_tick(database, bucket)
     for step in range(2, number_of_steps(place), 3):
@@ -220,6 +229,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("matches", [is_change, is_state, is_list])
 @pytest.mark.parametrize(("fault", "transient"), FAULTS.values(), ids=FAULTS)
 def test_s3_fails_at_the_changes(matches, fault, transient, database, bucket, aws_endpoint):

@@ -14,9 +14,9 @@ from tests.helpers.change_schedules import Budget, Explorer, Key, Saved, Scan, V
 
 # Runs with a smaller limit have to go beyond it where a larger batch was claimed, and some run out
 # of time: after so many batches, and after so many rows looked at for changes.
-BATCH_ROWS = {"A": 2, "B": 1, "C": 3, "D": 3}
-BATCHES = {"A": 2, "B": 1, "C": 9, "D": 9}
-STRETCHES = {"A": 1, "B": 9, "C": 9, "D": 9}
+BATCH_ROWS = {"A": 2, "B": 1, "C": 3, "D": 3, "E": 3}
+BATCHES = {"A": 2, "B": 1, "C": 9, "D": 9, "E": 9}
+STRETCHES = {"A": 1, "B": 9, "C": 9, "D": 9, "E": 9}
 
 # How many rows there are, what happens to the table, and how many rows have landed before.
 SCENARIOS = {
