@@ -154,6 +154,24 @@ def test_idle_run_lands_nothing(caught_up: LocalStage):
     assert caught_up.landed.all_keys() == keys
 
 
+def test_what_changes_after_it_has_landed_is_in_the_change_stream(caught_up: LocalStage):
+    database = caught_up.database
+    ((payment_id,),) = database.run(
+        "UPDATE payment SET paid = NOT paid"
+        " WHERE payment_id = (SELECT max(payment_id) FROM payment)"
+        " RETURNING payment_id"
+    )
+    database.run("SELECT pg_stat_force_next_flush()")
+    execution = caught_up.run()
+    assert execution.output["rows"] == 0
+    done = execution.output["tables"]["payment"]
+    line = caught_up.landed.read(done["changes_key"]).splitlines()[-1].decode()
+    assert comparable(line) == in_totesys(caught_up, "payment")[-1]
+    assert comparable(line)["payment_id"] == payment_id
+    emitted = {(m.name, m.dimensions.get("table")) for m in caught_up.log.metrics()}
+    assert {("ChangesLanded", "payment"), ("ChangesRepeated", "payment")} <= emitted
+
+
 def test_run_of_one_table_leaves_the_others_alone(caught_up: LocalStage):
     totesys.add_events(caught_up.database, 1)
     ((address_id,),) = caught_up.database.run(INSERT_ADDRESS)
