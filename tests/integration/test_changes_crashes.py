@@ -66,8 +66,8 @@ SITUATIONS = {
     "small batches": small_batches,
 }
 STRIDES = [
-    ("tick", 3),
     ("adoption", 4),
+    pytest.param("tick", 3, marks=pytest.mark.long),
     pytest.param("first run", 3, marks=pytest.mark.long),
     pytest.param("small batches", 8, marks=pytest.mark.long),
 ]
@@ -144,9 +144,8 @@ def number_of_steps(place):
     return len(steps_of(place)) // 2
 
 
-@pytest.mark.parametrize(
-    ("situation", "stride"), [("tick", 4), pytest.param("adoption", 4, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("situation", "stride"), [("tick", 3), ("adoption", 4)])
 def test_one_run_finishes_between_two_steps_of_another(situation, stride, database, bucket):
     place = SITUATIONS[situation](database, bucket)
     steps = number_of_steps(place)
