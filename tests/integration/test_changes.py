@@ -244,8 +244,8 @@ def test_only_the_table_that_was_written_to_is_looked_at(totesys, bucket):
     place.run()
     write(place, "UPDATE design SET file_location = '/new' WHERE design_id = 8")
     statements, requests = count(place)
-    # Describe, find the end of the stretch, read it.
-    assert len(statements) == 4
+    # Survey, describe, find the end of the stretch, read it; perhaps ask those behind it again.
+    assert len(statements) <= 5
     assert sorted(requests[22:]) == ["ListObjectsV2", "PutObject", "PutObject"]
     assert count(place)[1] == ["GetObject"] * 2 * len(TABLES)
 
