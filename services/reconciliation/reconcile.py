@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.ingestion import keys, versions
+from services.ingestion import keys
 from services.ingestion.changes import read_state
 from services.ingestion.marks import break_between
 from services.ingestion.positions import find_position
+from services.ingestion.survey import survey
 from services.reconciliation.landed import Fault, Landed
 from services.reconciliation.objects import NO_IDS, Ids
 from services.reconciliation.source import LOWEST_ID, get_ids, still_there
@@ -115,8 +116,8 @@ class _Stream:
 
     def mark(self) -> Mark | None:
         """Return the mark below which it has every version, None if there is none, or no more."""
-        survey = versions.survey([self.table], self.connection, with_ids=False)
-        return None if break_between(self.done, survey.marks[self.table]) else self.done
+        seen = survey([self.table], self.connection, with_ids=False)
+        return None if break_between(self.done, seen.marks[self.table]) else self.done
 
 
 def _compare(landed: Landed, connection: Connection, findings: Findings) -> None:

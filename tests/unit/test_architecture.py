@@ -38,7 +38,7 @@ RECONCILIATION = {
     "handler": {"ingestion.tables", "reconcile", "report"},
     "reconcile": {
         *{"landed", "objects", "source"},
-        *{f"ingestion.{name}" for name in ("changes", "keys", "marks", "positions", "versions")},
+        *{f"ingestion.{name}" for name in ("changes", "keys", "marks", "positions", "survey")},
     },
     "landed": {"objects", "ingestion.keys", "ingestion.positions", "ingestion.tables"},
     "source": {
