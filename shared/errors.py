@@ -7,7 +7,10 @@ state machine does. A test holds the two against each other.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class PipelineError(Exception):
@@ -51,13 +54,17 @@ class StateError(PipelineError):
 class IngestionError(PipelineError):
     """Some tables failed, at least one of them for a reason that another try does not mend."""
 
-    def __init__(self, failures: dict[str, PipelineError]) -> None:
+    def __init__(
+        self, failures: dict[str, PipelineError], done: Mapping[str, dict[str, Any]] | None = None
+    ) -> None:
         """Name every failed table.
 
         Args:
             failures: what went wrong, by table.
+            done: the summaries of the tables that did not fail.
         """
         self.failures = failures
+        self.done = done or {}
         described = "; ".join(
             f"{table}: {type(error).__name__}: {error}" for table, error in failures.items()
         )
@@ -70,8 +77,10 @@ class TransientIngestionError(IngestionError):
     transient = True
 
 
-def run_error(failures: dict[str, PipelineError]) -> IngestionError:
+def run_error(
+    failures: dict[str, PipelineError], done: Mapping[str, dict[str, Any]] | None = None
+) -> IngestionError:
     """Return the one error of a run: transient if and only if every failure is."""
     if all(error.transient for error in failures.values()):
-        return TransientIngestionError(failures)
-    return IngestionError(failures)
+        return TransientIngestionError(failures, done)
+    return IngestionError(failures, done)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
+from shared.errors import PipelineError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,8 +21,14 @@ def logger() -> Logger:
 
 
 def failure(message: str, error: Exception, **fields: str) -> None:
-    """Log an ERROR line, which an alarm waits for: what failed and why, in the error's words."""
-    logger().error(message, extra={"error": type(error).__name__, "reason": str(error)} | fields)
+    """Log what failed and why, in the error's words.
+
+    An alarm waits for ERROR lines. What another try may mend is a WARNING: should none mend it, the
+    execution fails, and that has an alarm of its own.
+    """
+    transient = isinstance(error, PipelineError) and error.transient
+    log = logger().warning if transient else logger().error
+    log(message, extra={"error": type(error).__name__, "reason": str(error)} | fields)
 
 
 def emit(values: Mapping[str, float], dimensions: Mapping[str, str]) -> None:

@@ -11,11 +11,11 @@ from services.ingestion.ingest import Limits, ingest
 from services.ingestion.tables import TABLES, tables_without_changes
 from shared import telemetry
 from shared.clients import database_session, s3_client
-from shared.errors import EventError
+from shared.errors import EventError, IngestionError
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -80,13 +80,13 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         lambda: (context.get_remaining_time_in_millis() - reserved) / 1000,
         tables_without_changes(settings.without_changes),
     )
-    with database_session(settings) as connection:
-        summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
-    for table, done in summary["tables"].items():
-        _emit_table(settings.stage, table, done)
-    violations = sum(done["contract_violations"] for done in summary["tables"].values())
-    # Once more for all tables: an alarm takes no sum over a dimension.
-    telemetry.emit({"ContractViolations": violations}, {"stage": settings.stage})
+    try:
+        with database_session(settings) as connection:
+            summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
+    except IngestionError as error:
+        _emit_tables(settings.stage, error.done)
+        raise
+    _emit_tables(settings.stage, summary["tables"])
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
     oldest = datetime.now(UTC) - timedelta(seconds=settings.backlog_seconds)
@@ -95,10 +95,25 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
     }
 
 
+def _emit_tables(stage: str, tables: Mapping[str, dict[str, Any]]) -> None:
+    for table, done in tables.items():
+        _emit_table(stage, table, done)
+    # Once more for all tables, zeros too: an alarm takes no sum over a dimension.
+    values = {
+        "ContractViolations": sum(done["contract_violations"] for done in tables.values()),
+        "HeldBackRows": sum(done["held_back_rows"] for done in tables.values()),
+        "WatermarkAgeSeconds": max(
+            (done["watermark_age_seconds"] for done in tables.values()), default=0
+        ),
+    }
+    telemetry.emit(values, {"stage": stage})
+
+
 def _emit_table(stage: str, table: str, done: dict[str, Any]) -> None:
     values = {"RowsIngested": done["rows"], "BytesIngested": done["bytes"]}
     if done["held_back_rows"]:
         values["HeldBackRows"] = done["held_back_rows"]
+        values["WatermarkAgeSeconds"] = done["watermark_age_seconds"]
     if done["contract_violations"]:
         values["ContractViolations"] = done["contract_violations"]
     if done.get("changes"):

@@ -99,6 +99,13 @@ class TableRun:
         """Whether it is at the table's changes, or would be if there were time."""
         return self.changes is not None and not self.changes.over and not self.to_read
 
+    @property
+    def watermark_age_seconds(self) -> int:
+        """How long the watermark has stood still while rows wait: 0 if none do, or it moved."""
+        if not self.held_back_rows or self.rows:
+            return 0
+        return self.position.latest.age_seconds
+
     def summary(self) -> dict[str, Any]:
         """Return what the log line and the result of the run say."""
         return {
@@ -106,6 +113,7 @@ class TableRun:
             "from_row_id": self.from_row_id,
             "latest_row_id": self.position.row_id,
             "held_back_rows": self.held_back_rows,
+            "watermark_age_seconds": self.watermark_age_seconds,
             "contract_violations": len(self.inspector.reported),
             "key": self.keys[-1] if self.keys else None,
             "objects": len(self.keys),
@@ -160,17 +168,15 @@ class _Run:
     def go(self, tables: Sequence[str]) -> dict[str, Any]:
         runs = self._survey(tables)
         self._rounds(runs)
-        for run in runs:
-            if run.table not in self.failures:
-                telemetry.logger().info(
-                    "Table ingested", extra={"table": run.table} | run.summary()
-                )
+        done = {run.table: run.summary() for run in self._alive(runs)}
+        for table, summary in done.items():
+            telemetry.logger().info("Table ingested", extra={"table": table} | summary)
         if self.failures:
-            raise run_error(self.failures)
+            raise run_error(self.failures, done)
         return {
             "more": any(run.more for run in runs),
             "rows": sum(run.rows for run in runs),
-            "tables": {run.table: run.summary() for run in runs},
+            "tables": done,
         }
 
     def _survey(self, tables: Sequence[str]) -> list[TableRun]:

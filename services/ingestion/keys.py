@@ -27,6 +27,12 @@ def timestamp_now() -> str:
     return datetime.now(UTC).strftime(_TIMESTAMP_FORMAT)
 
 
+def seconds_since(timestamp: str) -> int:
+    """Return how long ago a timestamp of ours was, at least 1."""
+    moment = datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+    return max(1, round((datetime.now(UTC) - moment).total_seconds()))
+
+
 def format_data_key(table: str, row_id: int, timestamp: str) -> str:
     """Return the key of a batch whose last row is `row_id`: `address/1526-2024-….jsonl`."""
     return f"{table}/{row_id}-{timestamp}.jsonl"

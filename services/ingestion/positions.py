@@ -33,6 +33,11 @@ class Latest:
     timestamp: str = ""
     rows_ingested: int = 0
 
+    @property
+    def age_seconds(self) -> int:
+        """How long ago it was, at least 1; 1 if nothing ever landed."""
+        return keys.seconds_since(self.timestamp) if self.timestamp else 1
+
     def to_json(self) -> bytes:
         """Return the file's content."""
         return json.dumps(asdict(self), indent=4).encode()

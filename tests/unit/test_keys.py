@@ -66,3 +66,20 @@ def test_the_timestamp_is_utc_and_of_fixed_width():
     timestamp = keys.timestamp_now()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", timestamp)
     assert datetime.strptime(timestamp, "%Y-%m-%dT%H-%M-%S") >= before
+
+
+class Clock(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2024, 11, 11, 15, 4, 0, 900_000, tzinfo=tz)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "seconds"),
+    [("2024-11-11T15-03-24", 37), ("2024-11-11T15-04-00", 1), ("2024-11-09T15-04-00", 172_801)],
+)
+def test_seconds_since_a_timestamp(monkeypatch, timestamp, seconds):
+    monkeypatch.setattr(keys, "datetime", Clock)
+    assert keys.seconds_since(timestamp) == seconds
