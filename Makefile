@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract test test-fast test-long test-unit test-integration test-e2e lint format package clean
+.PHONY: help setup demo local contract dashboard test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -39,6 +39,9 @@ contract: setup ## write the contract of TABLE, of the local Totesys or of a dep
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
 	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
+dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
+	python -m local.dashboard
+
 test: lint ## lint and all tests but the long ones
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
 
@@ -47,10 +50,13 @@ test-fast: setup ## unit and integration tests only
 
 # Side by side, because each waits a lot: for servers, for writers, for the deployment.
 test-unit test-integration test-e2e: setup
-	python -m pytest -m "not long" tests/$(@:test-%=%)
+	python -m pytest -m "not long" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
 
 test-long: setup ## the tests that take minutes
 	python -m pytest -m long
+
+drill: setup ## inject every fault into the local stage and print the alarms it puts on
+	python -m pytest tests/drills
 
 lint: setup ## ruff and mypy
 	ruff check

@@ -39,10 +39,16 @@ class FunctionLog:
 
     def metrics(self) -> list[Metric]:
         """Return the metrics in the log, which have CloudWatch's embedded metric format (EMF)."""
-        return [metric for blob in self._json() if "_aws" in blob for metric in _metrics(blob)]
+        return [metric for line in self.lines() for metric in emitted(line)]
 
     def _json(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines() if line.startswith("{")]
+
+
+def emitted(line: str) -> list[Metric]:
+    """Return the metrics in a line, none if it is not in CloudWatch's embedded metric format."""
+    blob = json.loads(line) if line.startswith("{") else {}
+    return list(_metrics(blob)) if "_aws" in blob else []
 
 
 def _metrics(blob: dict[str, Any]) -> Iterator[Metric]:

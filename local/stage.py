@@ -127,6 +127,15 @@ class LocalStage:
             FunctionName=self.function_name, Description=f"cold start {uuid.uuid4()}"
         )
 
+    def set_variables(self, **variables: str) -> None:
+        """Set environment variables of the function; the others stay as they are."""
+        client = self.aws.client("lambda")
+        found = client.get_function_configuration(FunctionName=self.function_name)
+        client.update_function_configuration(
+            FunctionName=self.function_name,
+            Environment={"Variables": found["Environment"]["Variables"] | variables},
+        )
+
     def set_secret(self, secret: Mapping[str, str | int]) -> None:
         """Put other credentials of the database into Secrets Manager."""
         client = self.aws.client("secretsmanager")

@@ -11,11 +11,14 @@ from pg8000.exceptions import InterfaceError
 
 from local import totesys as totesys_database
 from local.database import ADMIN, Server
+from tests.helpers.processes import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pg8000.native import Connection
+
+    from local.stage import LocalStage
 
 _numbers = count(1)
 
@@ -90,3 +93,18 @@ def totesys(server: Server, totesys_template: str) -> Iterator[Database]:
     """A Totesys database with 300 business events."""
     with _temporary_database(server, totesys_template) as created:
         yield created
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[LocalStage]:
+    """One deployed local stage; tests leave it able to run, and expect nothing of what has landed.
+
+    Nothing of it may be left at the end.
+    """
+    from local.stage import LocalStage  # takes a second, and most tests have no stage
+
+    with LocalStage(events=300) as running:
+        folders = [running.server.host, running.aws.folder]
+        assert all(processes_of(folder) for folder in folders)
+        yield running
+    assert [processes_of(folder) for folder in folders] == [[], []]

@@ -18,6 +18,8 @@ from local.comparison import compare
 from local.deployment import SLS
 from local.schedule import scheduled
 from local.stage import STACK
+from tests.helpers import stage_faults
+from tests.helpers.stage_faults import NEW_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +41,6 @@ TABLES = {
     "staff",
     "transaction",
 }
-INSERT_ADDRESS = """
-INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated)
-VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now())
-RETURNING address_id
-"""
 
 
 @pytest.fixture
@@ -55,12 +52,8 @@ def caught_up(stage: LocalStage) -> LocalStage:
 
 @pytest.fixture
 def wrong_password(stage: LocalStage) -> Iterator[None]:
-    secret = stage.server.secret("totesys")
-    stage.set_secret({**secret, "password": "not it"})
-    stage.next_call_is_cold()  # a warm function remembers the secret for some seconds
-    yield
-    stage.set_secret(secret)
-    stage.next_call_is_cold()
+    with stage_faults.wrong_password(stage):
+        yield
 
 
 def in_totesys(stage: LocalStage, table: str) -> list[dict[str, Any]]:
@@ -174,7 +167,7 @@ def test_what_changes_after_it_has_landed_is_in_the_change_stream(caught_up: Loc
 
 def test_run_of_one_table_leaves_the_others_alone(caught_up: LocalStage):
     totesys.add_events(caught_up.database, 1)
-    ((address_id,),) = caught_up.database.run(INSERT_ADDRESS)
+    ((address_id,),) = caught_up.database.run(f"{NEW_ADDRESS} RETURNING address_id")
     execution = caught_up.run({"tables": ["address"]})
     assert [*execution.output["tables"]] == ["address"]
     assert caught_up.landed.lines("address")[-1]["address_id"] == address_id

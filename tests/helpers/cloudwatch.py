@@ -1,17 +1,13 @@
-"""CloudWatch's metric filters: those declared, and whether a log line matches, as it would say."""
+"""CloudWatch's metric filters that are declared."""
 
 from __future__ import annotations
 
-import json
-import re
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 _RESOURCES = Path(__file__).resolve().parents[2] / "resources"
-_TERM = re.compile(r'\$\.(?P<field>\w+) *(?P<operator>=|!=) *"(?P<text>[^"\\]*)"')
 
 
 def metric_filters() -> dict[str, dict[str, Any]]:
@@ -22,33 +18,3 @@ def metric_filters() -> dict[str, dict[str, Any]]:
         for name, resource in yaml.safe_load(path.read_text()).items()
         if isinstance(resource, dict) and resource.get("Type") == "AWS::Logs::MetricFilter"
     }
-
-
-def matches(pattern: str, line: str) -> bool:
-    """Tell whether a log line matches a filter pattern.
-
-    Of the patterns for JSON this knows comparisons with a text, in which * stands for any text,
-    joined by &&. A line that is no JSON object matches none, and a field that is not there is
-    neither equal nor unequal to a text.
-
-    Raises:
-        ValueError: the pattern is of another form.
-    """
-    inner = re.fullmatch(r"\{(.*)\}", pattern.strip())
-    if not inner:
-        raise ValueError(f"{pattern!r} is not a pattern for JSON")
-    terms = [_TERM.fullmatch(term.strip()) for term in inner[1].split("&&")]
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    return all([_holds(pattern, term, event) for term in terms])
-
-
-def _holds(pattern: str, term: re.Match[str] | None, event: Any) -> bool:
-    if term is None:
-        raise ValueError(f"{pattern!r} says what is not known here")
-    if not isinstance(event, dict) or not isinstance(event.get(term["field"]), str):
-        return False
-    literal = re.sub(r"([\[?])", r"[\1]", term["text"])  # only the * is special
-    return fnmatchcase(event[term["field"]], literal) == (term["operator"] == "=")

@@ -13,11 +13,8 @@ from services.ingestion import keys
 from services.ingestion.handler import lambda_handler
 from services.ingestion.tables import TABLES
 from shared.errors import IngestionError
+from tests.helpers.stage_faults import NEW_ADDRESS
 
-NEW_ADDRESS = """
-INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated)
-VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now())
-"""
 OF_STAGE = {"ContractViolations", "HeldBackRows", "WatermarkAgeSeconds", "Heartbeat", "RunSeconds"}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.cloudwatch import matches, metric_filters
+from local.log_filters import matches
+from tests.helpers.cloudwatch import metric_filters
 
 ERROR = '{ $.level = "ERROR" }'
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from services.ingestion import keys
+from tests.helpers.readme import README, minutes_to_fire
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
 
 
 def section(title: str) -> str:
@@ -62,6 +62,7 @@ def test_the_alarms_are_those_that_are_deployed():
         if alarm["Type"] == "AWS::CloudWatch::Alarm"
     }
     assert first_cells(section("When a mail comes")) == names
+    assert set(minutes_to_fire()) == names - {"started"}
 
 
 def test_the_keys_are_keys_of_ours():

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from local.template import decided
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,7 +50,7 @@ class Package:
     @cached_property
     def resources(self) -> dict[str, Any]:
         """The resources that CloudFormation would make of it: conditions are decided."""
-        deployed: dict[str, Any] = _decided(self.template["Resources"], self.template)
+        deployed: dict[str, Any] = decided(self.template["Resources"], self.template)
         return deployed
 
     def properties(self, name: str) -> dict[str, Any]:
@@ -101,51 +103,11 @@ class Package:
         return zipfile.ZipFile(self.folder / "pythonRequirements.zip")
 
 
-def _decided(node: Any, template: dict[str, Any]) -> Any:
-    if isinstance(node, list):
-        items = [_decided(item, template) for item in node]
-        return [item for item in items if item != {"Ref": "AWS::NoValue"}]
-    if not isinstance(node, dict):
-        return node
-    if "Fn::If" in node:
-        name, yes, no = node["Fn::If"]
-        return _decided(yes if _holds({"Condition": name}, template) else no, template)
-    if "Fn::Split" in node:
-        separator, text = node["Fn::Split"]
-        return _value(text, template).split(separator)
-    if isinstance(node.get("Condition"), str) and not _holds(node, template):
-        return {"Ref": "AWS::NoValue"}
-    decided = {key: _decided(value, template) for key, value in node.items()}
-    return {key: value for key, value in decided.items() if value != {"Ref": "AWS::NoValue"}}
-
-
-def _holds(condition: dict[str, Any], template: dict[str, Any]) -> bool:
-    ((function, argument),) = [
-        (key, value)
-        for key, value in condition.items()
-        if key in {"Condition", "Fn::Equals", "Fn::Not", "Fn::Or"}
-    ]
-    if function == "Condition":
-        return _holds(template["Conditions"][argument], template)
-    if function == "Fn::Equals":
-        first, second = (_value(operand, template) for operand in argument)
-        return bool(first == second)
-    if function == "Fn::Not":
-        return not _holds(argument[0], template)
-    return any(_holds(operand, template) for operand in argument)
-
-
-def _value(node: Any, template: dict[str, Any]) -> str:
-    """The value of a parameter, which is its default, because `sls` passes none."""
-    return str(template["Parameters"][node["Ref"]]["Default"] if isinstance(node, dict) else node)
-
-
 def listed(value: Any) -> list[Any]:
     """A list as it is, anything else as a list of one, as in policies."""
     return value if isinstance(value, list) else [value]
 
 
 def alarm_names(rule: dict[str, str]) -> list[str]:
-    """The resources named in the rule of a composite alarm, which must be ORed."""
-    terms = rule["Fn::Sub"].split(" OR ")
-    return [re.fullmatch(r'ALARM\("\$\{(\w+)\}"\)', term).group(1) for term in terms]  # type: ignore[union-attr]
+    """The resources named in the rule of a composite alarm."""
+    return re.findall(r"\$\{(\w+)\}", rule["Fn::Sub"])

@@ -82,11 +82,10 @@ def test_everything_that_can_go_wrong_is_watched(prod: Package):
         ("Totesys", "ContractViolations"),
         ("Totesys", "MissingRows"),
         ("Totesys", "BrokenObjects"),
+        ("Totesys", "WatermarkAgeSeconds"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),
-        ("AWS/Lambda", "Errors"),
-        ("AWS/Lambda", "Throttles"),
         ("AWS/Lambda", "Duration"),
         ("AWS/Events", "FailedInvocations"),
     }
@@ -109,11 +108,18 @@ def test_alarms_watch_this_stack(prod: Package):
                 assert dimensions(metric) == subject[metric["Namespace"]]
 
 
-def test_alarms_end_with_the_next_good_run(prod: Package):
+def test_one_bad_run_is_an_alarm_which_ends_by_itself(prod: Package):
     for name, alarm in prod.of_type("AWS::CloudWatch::Alarm").items():
-        if name != "NoHeartbeatAlarm":
-            assert alarm["EvaluationPeriods"] == 1
+        if name not in {"NoHeartbeatAlarm", "StartedAlarm", "RowsHeldBackAlarm"}:
+            assert alarm["DatapointsToAlarm"] == 1 < alarm["EvaluationPeriods"]
             assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_a_new_stage_is_not_one_that_stands_still(prod: Package):
+    heartbeat, started = prod.properties("NoHeartbeatAlarm"), prod.properties("StartedAlarm")
+    assert started["TreatMissingData"] == "ignore"
+    for name in ("Namespace", "MetricName", "Dimensions", "Statistic", "Threshold"):
+        assert started[name] == heartbeat[name]
 
 
 def test_error_lines_are_counted(prod: Package, lines: list[dict[str, Any]]):

@@ -1,0 +1,157 @@
+"""`make dashboard`: README's picture of the dashboard, of a simulated day of the local stage."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from local import totesys
+from local.alarms import Alarms
+from local.aws import REPOSITORY
+from local.business_events import insert_events, make_event, read_references
+from local.console import heading, interruptible, timed
+from local.simulation import Simulation, record
+from local.stage import DATABASE, STAGE, LocalStage
+from local.svg import Panel, draw
+from local.template import deployed_resources
+from local.widgets import shown, widgets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from local.simulation import Recording
+
+TICK, HOUR = 600, 3600
+DAY = 24 * HOUR
+NAME = f"totesys-ingestion-{STAGE}-"
+OFFICE_HOURS = range(8 * HOUR, 18 * HOUR)
+# What goes wrong on this day, from when to when.
+BAD_VALUES_AT = 10 * HOUR
+PASSWORD_WRONG = range(12 * HOUR, 12 * HOUR + 3 * TICK)
+WRITER_OPEN = range(14 * HOUR + 2 * TICK, 16 * HOUR)
+INSERT_BAD_ADDRESS = """
+INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated, created_at)
+VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now(), 'infinity')
+"""
+# Measured by this machine's clock, which runs slower than the simulated one.
+_AGE = re.compile(r'("WatermarkAgeSeconds":\[)[1-9][\d.]*')
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate the day and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m local.dashboard", description=__doc__)
+    parser.add_argument("--to", type=Path, default=REPOSITORY / "docs" / "dashboard.svg")
+    path = parser.parse_args(arguments).to
+    interruptible()
+    heading("A day of a stage on this machine")
+    with LocalStage(300, timed) as stage:
+        stage.run()
+        with timed("144 ticks"):
+            simulation = _day(stage)
+        path.write_text(picture(simulation))
+    print(f"Written: {path}")
+    return 0
+
+
+def picture(simulation: Simulation, seconds: int = DAY) -> str:
+    """Return the dashboard as an SVG document, from the simulation's begin on."""
+    ticks = {float(at): f"{at // HOUR}:00" for at in range(0, seconds, 4 * HOUR)}
+    panels = [
+        Panel(widget["properties"]["title"], *_series(widget, simulation, seconds, ticks))
+        for widget in widgets(simulation.resources)
+    ]
+    return draw(panels)
+
+
+def _series(
+    widget: dict[str, Any], simulation: Simulation, seconds: int, ticks: Mapping[float, str]
+) -> tuple[Any, ...]:
+    properties = widget["properties"]
+    if widget["type"] == "alarm":
+        return _states(properties["alarms"], simulation), seconds, ticks, "band"
+    series = {
+        each.label: _points(each.metric, properties, simulation, seconds)
+        for each in shown(widget, simulation.metrics)
+    }
+    return series, seconds, ticks, "bar" if properties["stacked"] else "line"
+
+
+def _points(
+    metric: Mapping[str, Any], properties: Mapping[str, Any], simulation: Simulation, seconds: int
+) -> list[tuple[float, float]]:
+    period = properties["period"]
+    values = {
+        start: simulation.metrics.statistic(metric, properties["stat"], start, start + period)
+        for start in range(0, seconds, period)
+    }
+    return [(start, value) for start, value in values.items() if value is not None]
+
+
+def _states(arns: Sequence[str], simulation: Simulation) -> dict[str, list[tuple[float, float]]]:
+    """Return when each alarm went on (1) and off (0)."""
+    names = {
+        resource["Properties"]["AlarmName"]: name
+        for name, resource in simulation.resources.items()
+        if "AlarmName" in resource["Properties"]
+    }
+    return {
+        arn.rpartition(":")[2].removeprefix(NAME): [
+            (change.second, change.state == "ALARM")
+            for change in simulation.alarms.changes
+            if change.alarm == names[arn.rpartition(":")[2]]
+        ]
+        for arn in arns
+    }
+
+
+def _day(stage: LocalStage) -> Simulation:
+    """Run what each tick finds; at night play a run that found nothing."""
+    resources = deployed_resources(stage)
+    simulation = Simulation(resources, Alarms(resources))
+    rng, idle = Random(1), record(stage)
+    stage.set_variables(WRITER_WAIT_SECONDS="0")
+    with closing(stage.server.connect(DATABASE)) as writer:
+        for second in range(0, DAY, TICK):
+            simulation.advance(10)
+            simulation.play(_tick(stage, writer, second, rng) or idle)
+            simulation.advance(TICK - 10)
+    return simulation
+
+
+def _tick(stage: LocalStage, writer: Any, second: int, rng: Random) -> Recording | None:
+    """Do what happens before a tick, and run it if there is anything new."""
+    if second == WRITER_OPEN.start:
+        writer.run("BEGIN")
+        event = make_event(rng, read_references(writer), datetime(2026, 1, 5, 14, 20))
+        insert_events(writer, [event])
+    if second == WRITER_OPEN.stop:
+        writer.run("COMMIT")
+    if second == BAD_VALUES_AT:
+        stage.database.run(INSERT_BAD_ADDRESS)
+    if second in (PASSWORD_WRONG.start, PASSWORD_WRONG.stop):
+        good = stage.server.secret(DATABASE)
+        wrong = {**good, "password": "not it"}
+        stage.set_secret(wrong if second == PASSWORD_WRONG.start else good)
+        stage.next_call_is_cold()
+    if second not in OFFICE_HOURS:
+        return None
+    totesys.add_events(stage.database, rng.choice((0, 0, 1, 2, 3, 5, 8)), seed=second)
+    return _aged(record(stage), second)
+
+
+def _aged(recording: Recording, second: int) -> Recording:
+    """Return the run with a watermark's age by the simulated clock."""
+    age = rf"\g<1>{second - WRITER_OPEN.start + TICK}"
+    calls = [[_AGE.sub(age, line) for line in lines] for lines in recording.calls]
+    return replace(recording, calls=calls)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The local stage for drills, and the table they print at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.simulation import record
+from local.template import deployed_resources
+from tests.helpers.drills import state_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.simulation import Recording
+    from local.stage import LocalStage
+    from tests.helpers.drills import Outcome
+
+MATRIX = pytest.StashKey[dict[str, "Outcome"]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MATRIX] = {}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print which fault puts which alarms on, and after how many minutes."""
+    if drills := config.stash[MATRIX]:
+        terminalreporter.section("drills: the alarms of each fault, and minutes until they are on")
+        for fault, outcome in drills.items():
+            alarms = ", ".join(f"{name} {at:.0f}" for name, at in sorted(outcome.alarms.items()))
+            terminalreporter.line(f"{fault:26} {len(outcome.mails)} mail(s)   {alarms or 'none'}")
+
+
+@pytest.fixture
+def matrix(pytestconfig: pytest.Config) -> dict[str, Outcome]:
+    """What the drills so far did, by fault."""
+    return pytestconfig.stash[MATRIX]
+
+
+@pytest.fixture(scope="session")
+def resources(stage: LocalStage) -> dict[str, Any]:
+    """The resources of the compiled template."""
+    return deployed_resources(stage)
+
+
+@pytest.fixture(scope="module")
+def drilled(stage: LocalStage) -> Iterator[LocalStage]:
+    """The stage, caught up, with a state machine that does not wait long before it retries."""
+    with state_machine(stage):
+        stage.run()
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def healthy(drilled: LocalStage) -> Recording:
+    """A good run that finds nothing new."""
+    return record(drilled)

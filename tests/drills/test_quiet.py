@@ -1,0 +1,120 @@
+"""What is no fault sends no mail."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+
+from local import totesys
+from local.simulation import record
+from local.stage import LocalStage
+from tests.helpers import stage_faults
+from tests.helpers.drills import Days, drill
+
+pytestmark = pytest.mark.e2e
+
+TICKS_A_DAY = 144
+OFFICE_HOURS = range(8 * 6, 18 * 6)
+LOOKS_BACK = pytest.mark.parametrize("looks_back", [0, 2])
+MILLION = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def busy(drilled):
+    """A run that finds new orders, transactions and payments."""
+    totesys.add_events(drilled.database, 3)
+    recording = record(drilled)
+    assert recording.status == "SUCCEEDED"
+    return recording
+
+
+@pytest.fixture(scope="module")
+def healed(drilled):
+    """A run whose first call finds no database."""
+    seen = len(drilled.log.lines())
+    with ThreadPoolExecutor(1) as executor:
+        with stage_faults.database_down(drilled):
+            running = executor.submit(record, drilled)
+            deadline = time.monotonic() + 60
+            while not drilled.log.lines()[seen:] and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return running.result()
+
+
+def quiet(days):
+    """Hold that nothing happened since the deployment but the stage's first OK."""
+    outcome = days.outcome()
+    # The new mail's alarm says that it is OK, before anybody can have confirmed the subscription.
+    return (outcome.mails, outcome.all_clears, outcome.still_on) == ([], 1, set())
+
+
+@LOOKS_BACK
+def test_a_quiet_weekend(resources, healthy, looks_back):
+    days = Days(resources, looks_back)
+    days.tick(healthy, 2 * TICKS_A_DAY)
+    assert quiet(days)
+    assert days.outcome().alarms == {}
+
+
+@LOOKS_BACK
+def test_a_working_week(resources, healthy, busy, healed, looks_back):
+    """Orders come in office hours, and now and then a fault passes by itself."""
+    rng = Random(1)
+    days = Days(resources, looks_back)
+    for _ in range(5):
+        for tick in range(TICKS_A_DAY):
+            finds = rng.choices([busy, healthy, healed], [60, 37, 3])[0]
+            days.tick(finds if tick in OFFICE_HOURS else healthy)
+    assert quiet(days)
+    assert days.outcome().alarms == {}
+
+
+@LOOKS_BACK
+def test_a_retry_that_heals_itself(resources, healthy, healed, looks_back):
+    assert healed.status == "SUCCEEDED"
+    assert len(healed.calls) > 1
+    assert any("SourceUnavailableError" in line for line in healed.calls[0])
+    outcome = drill(resources, looks_back, healthy, [healed], ticks=1)
+    assert (outcome.alarms, outcome.mails) == ({}, [])
+    assert any("\tStatus: error" in line for line in healed.calls[0])
+
+
+@LOOKS_BACK
+@pytest.mark.parametrize("ticks", [1, 4])
+def test_a_first_deployment(resources, healthy, ticks, looks_back):
+    """The first tick comes when it comes."""
+    days = Days(resources, looks_back)
+    days.tick(None, ticks)
+    days.tick(healthy, 12)
+    assert quiet(days)
+    assert set(days.outcome().alarms) <= {"no-heartbeat"}
+
+
+@pytest.mark.long
+def test_rows_held_back_for_forty_minutes(drilled, resources, healthy):
+    with stage_faults.writer_stays_open(drilled):
+        held_back = record(drilled)
+    drilled.run()
+    for looks_back in (0, 2):
+        outcome = drill(resources, looks_back, healthy, [held_back], ticks=4)
+        assert (outcome.alarms, outcome.mails) == ({}, [])
+
+
+@pytest.mark.long
+def test_a_first_load_of_a_million_rows(resources, healthy):
+    with LocalStage(events=30) as stage:  # of its own: nobody else wants that many rows
+        totesys.bulk_sales_orders(stage.database, MILLION)
+        load = record(stage)
+        landed = stage.landed.latest("sales_order")
+    assert load.status == "SUCCEEDED"
+    assert landed
+    assert landed["latest_row_id"] >= MILLION
+    for looks_back in (0, 2):
+        days = Days(resources, looks_back)
+        days.tick(load)
+        days.tick(healthy, 12)
+        assert quiet(days)
+        assert days.outcome().alarms == {}
