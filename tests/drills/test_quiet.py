@@ -94,12 +94,12 @@ def test_a_first_deployment(resources, healthy, ticks, looks_back):
 
 
 @pytest.mark.long
-def test_rows_held_back_for_forty_minutes(drilled, resources, healthy):
+def test_rows_held_back_for_fifty_minutes(drilled, resources, healthy):
     with stage_faults.writer_stays_open(drilled):
-        held_back = record(drilled)
+        held_back = [record(drilled) for _ in range(2)]
     drilled.run()
     for looks_back in (0, 2):
-        outcome = drill(resources, looks_back, healthy, [held_back], ticks=4)
+        outcome = drill(resources, looks_back, healthy, held_back, ticks=5)
         assert (outcome.alarms, outcome.mails) == ({}, [])
 
 

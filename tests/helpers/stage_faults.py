@@ -172,11 +172,12 @@ def too_slow(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def writer_stays_open(stage: LocalStage) -> Iterator[None]:
-    """A transaction has drawn an id and does not end, and others have committed behind it."""
+    """A transaction has drawn an id and does not end; others commit before and behind it."""
     with (
         configured(stage, {"WRITER_WAIT_SECONDS": "0"}),
         closing(stage.server.connect("totesys")) as session,
     ):
+        stage.database.run(NEW_ADDRESS)
         session.run("BEGIN")
         session.run(NEW_ADDRESS)
         stage.database.run(NEW_ADDRESS)
