@@ -108,6 +108,21 @@ def test_a_run_that_hangs_is_one_mail(drilled, healthy, resources, matrix):
     matrix["run hangs"] = check(resources, healthy, [stuck], {"executions-timed-out"}, ticks=6)
 
 
+@pytest.mark.long
+def test_rows_that_break_a_contract_now_and_then_are_one_mail(drilled, healthy, resources, matrix):
+    with stage_faults.bad_values(drilled):
+        bad = record(drilled)
+    every_50_minutes = [bad, *[healthy] * 4] * 3
+    matrix["bad values now and then"] = check(resources, healthy, every_50_minutes, BROKEN, 11)
+
+
+def test_runs_that_fail_sooner_and_later_are_one_mail(healthy, resources, matrix):
+    soon = Recording(healthy.calls, "FAILED", healthy.timeout)
+    late = Recording([*healthy.calls] * 6, "FAILED", healthy.timeout)
+    alarms = {"executions-failed"}
+    matrix["fails soon or late"] = check(resources, healthy, [late, soon] * 4, alarms, ticks=8)
+
+
 def test_a_schedule_that_is_off_is_one_mail(stage, healthy, resources, matrix):
     matrix["schedule off"] = check(resources, healthy, [None], {"no-heartbeat"}, ticks=12)
 
