@@ -28,7 +28,7 @@ CONTEXT = Context()
 
 
 @pytest.fixture
-def run(totesys, bucket, aws, monkeypatch, capsys):
+def run(log_lines, totesys, bucket, aws, monkeypatch, capsys):
     """Runs the handler and returns what it emitted, by metric and table."""
     secret = f"{bucket.name}/totesys"
     aws("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(totesys.secret))
