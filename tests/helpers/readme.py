@@ -10,5 +10,5 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 def minutes_to_fire() -> dict[str, int]:
     """Return how many minutes each alarm may take, by its name."""
-    rows = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) min \|$", README, re.MULTILINE)
-    return {alarm: int(minutes) for alarm, minutes in rows}
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) (min|h) \|$", README, re.MULTILINE)
+    return {alarm: int(number) * (60 if unit == "h" else 1) for alarm, number, unit in rows}

@@ -87,6 +87,7 @@ def test_everything_that_can_go_wrong_is_watched(prod: Package):
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),
         ("AWS/Lambda", "Duration"),
+        ("AWS/Lambda", "Errors"),  # of the reconcile
         ("AWS/Events", "FailedInvocations"),
     }
 
@@ -109,9 +110,13 @@ def test_alarms_watch_this_stack(prod: Package):
 
 
 def test_one_bad_run_is_an_alarm_which_ends_by_itself(prod: Package):
+    nightly = {"RowsMissingAlarm", "ObjectsBrokenAlarm", "ReconcileFailedAlarm"}
     for name, alarm in prod.of_type("AWS::CloudWatch::Alarm").items():
         if name not in {"NoHeartbeatAlarm", "StartedAlarm", "RowsHeldBackAlarm"}:
-            assert alarm["DatapointsToAlarm"] == 1 < alarm["EvaluationPeriods"]
+            if name in nightly:
+                assert (alarm["Period"], alarm["EvaluationPeriods"]) == (24 * 3600, 1)
+            else:
+                assert alarm["DatapointsToAlarm"] == 1 < alarm["EvaluationPeriods"]
             assert alarm["TreatMissingData"] == "notBreaching"
 
 
