@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from local.function_log import Metric
     from local.stage import LocalStage
     from tests.helpers.drills import Outcome
 
@@ -39,6 +40,7 @@ class Fault(NamedTuple):
     slow: bool = True
 
 
+TICKS_A_DAY = 144
 REFUSED = {"ingest-errors", "executions-failed"}
 BROKEN = {"ingest-errors", "contracts-broken"}
 FAULTS = {
@@ -152,3 +154,34 @@ def test_a_schedule_that_may_not_start_runs_is_one_mail(healthy, resources, look
     assert set(outcome.alarms) == {"schedule-failed", "no-heartbeat"}
     assert (len(outcome.mails), outcome.all_clears, outcome.still_on) == (1, 1, set())
     assert outcome.mails[0] <= minutes_to_fire()["schedule-failed"]
+
+
+@pytest.mark.long
+def test_rows_missing_at_night_are_one_mail(drilled, healthy, resources, matrix):
+    """An object is deleted by day; the reconcile finds that at night, not the night after."""
+    client, bucket = drilled.aws.client("s3"), drilled.landed.bucket_name
+    key = drilled.landed.keys("department")[0]
+    body = drilled.landed.read(key)
+    good = reconciled(drilled)
+    client.delete_object(Bucket=bucket, Key=key)
+    bad = reconciled(drilled)
+    client.put_object(Bucket=bucket, Key=key, Body=body)
+    for looks_back in (0, 2):
+        days = Days(resources, looks_back)
+        for night, metrics in enumerate((good, good, bad, good, good)):
+            if night == 2:
+                days.begin()
+            for metric in metrics:
+                days.simulation.metrics.add(days.simulation.second, metric)
+            days.tick(healthy, TICKS_A_DAY)
+        outcome = days.outcome()
+        assert set(outcome.alarms) == {"rows-missing", "objects-broken"}
+        assert (len(outcome.mails), outcome.all_clears, outcome.still_on) == (1, 1, set())
+    matrix["rows missing, from that night"] = outcome
+
+
+def reconciled(stage: LocalStage) -> list[Metric]:
+    """Call the nightly function; return the metrics it emits."""
+    seen = len(stage.reconcile_log.metrics())
+    assert not stage.reconcile().failed
+    return stage.reconcile_log.metrics()[seen:]
