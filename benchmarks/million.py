@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.stage import DATABASE, Aws, answer_here, configure
+from benchmarks.stage import DATABASE
+from benchmarks.stub import Aws, answer_here, configure
 from local import totesys
 from local.database import Server
 

@@ -208,10 +208,10 @@ class _Run:
 
     def _compare(self, run: TableRun, seen: Survey) -> None:
         """Note what there is to do; a table that was declared anew is read, which reports it."""
-        declared = seen.declared.get(run.table)
-        run.to_read = _has_news(run, seen.highest_ids) or not run.inspector.expects(declared)
+        has_news = _has_news(run, seen.highest_ids)
+        run.to_read = has_news or not run.inspector.expects(seen.declared.get(run.table))
         if run.changes:
-            run.changes.survey(seen.marks.get(run.table))
+            run.changes.survey(seen.marks.get(run.table), has_news=has_news)
 
     def _report_set_back(self, runs: list[TableRun]) -> None:
         """Warn of tables that end below what has landed, if that is not what landed meanwhile."""

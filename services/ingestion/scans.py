@@ -52,11 +52,15 @@ class ChangeRun:
     _description: Description | None = None
     _found: list[Stretch] = field(default_factory=list)
 
-    def survey(self, mark: Mark | None) -> None:
-        """Take note of how the table stands; without, or if nothing was written, all is over."""
+    def survey(self, mark: Mark | None, *, has_news: bool) -> None:
+        """Take note of how the table stands; without, or if nothing was written, all is over.
+
+        New rows say that something was, even if it has not been counted yet: what has landed by the
+        time it is counted would land here once more.
+        """
         self.mark, state = mark, self.state
         unchanged = mark and state.done and not state.scan and is_unchanged(state.done, mark)
-        self.over = mark is None or bool(unchanged)
+        self.over = mark is None or bool(unchanged and not has_news)
 
     def open(self, bucket: Bucket) -> None:
         """Remember the mark of a table of which nothing has landed, before its first row is read.

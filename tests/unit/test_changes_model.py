@@ -46,7 +46,8 @@ def run(name, faults=frozenset()):
     base, next_xid, writes, highest = yield ("survey",)
     base = next_xid if "next xid as base" in faults else base
     before, all_ours = at, True
-    if highest > at:
+    has_news = highest > at
+    if has_news:
         stored, (at, claimed) = at, (yield ("find position", at))
         before = at
         if not at and not claimed and not state and "opened after the rows" not in faults:
@@ -65,7 +66,7 @@ def run(name, faults=frozenset()):
             return
     if "mark after the rows" in faults:
         base, _, writes, _ = yield ("survey",)
-    if state and not state.scan and state.writes == writes:
+    if state and not state.scan and state.writes == writes and not has_news:
         return
     if all_ours or "landed by others" in faults:
         yield from scan(name, state, Scan(base, writes, before, 0), faults)

@@ -1,0 +1,165 @@
+"""`python -m benchmarks.ticks`: what a tick takes that finds nothing, or a few rows.
+
+Cold: a process of its own from its start to its end, against a script that only imports boto3,
+pg8000 and powertools, makes two clients and a connection. Warm: a call in a process that has had
+some, once with boto3's work on each request and once with S3 stubbed, as a call takes no CPU there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from benchmarks.stage import DATABASE, seeded_server
+from benchmarks.stub import S3, Aws, Context, answer_here, configure
+from local import totesys
+from services.ingestion.handler import lambda_handler
+from services.ingestion.ingest import ingest
+from services.ingestion.tables import TABLES
+from shared import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from local.database import Server
+
+COLD_REPEATS = 9
+WARM_REPEATS = 25
+USUAL_EVENTS = 9  # three rows each, and some orders are purchases: about 35 rows in 4 tables
+MANY_TABLES = (11, 50, 100, 200)
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Return how long it takes."""
+    begun = time.perf_counter()
+    work()
+    return (time.perf_counter() - begun) * 1000
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep log lines and metrics to oneself."""
+    handler: Any = telemetry.logger().registered_handler
+    with Path(os.devnull).open("w") as nowhere:
+        before = handler.setStream(nowhere)
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+        handler.setStream(before)
+
+
+def tick() -> dict[str, Any]:
+    """Call the function."""
+    return lambda_handler({}, Context())  # type: ignore[arg-type]
+
+
+def cold(aws: Aws, secret: dict[str, Any]) -> dict[str, float]:
+    """Return the medians of tick and script, taken in turn, in milliseconds."""
+    took: dict[str, list[float]] = {"tick": [], "script": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bodies = {path: body.decode() for path, body in aws.objects.items()}
+        (folder / "objects.json").write_text(json.dumps(bodies))
+        (folder / "secret.json").write_text(json.dumps(secret))
+        for _ in range(COLD_REPEATS):
+            for what, found in took.items():
+                command = [sys.executable, "-m", "benchmarks.cold", what, name]
+                found.append(milliseconds(lambda: subprocess.run(command, check=True)))  # noqa: B023
+    return {what: median(found) for what, found in took.items()}
+
+
+def warm(server: Server, first_seed: int) -> dict[str, float]:
+    """Return the medians of idle and usual ticks, in milliseconds."""
+    with closing(server.connect(DATABASE)) as connection, quietly():
+        tick()
+        idle = [milliseconds(tick) for _ in range(WARM_REPEATS)]
+        usual = []
+        for number in range(WARM_REPEATS):
+            totesys.add_events(connection, USUAL_EVENTS, seed=first_seed + number)
+            usual.append(milliseconds(tick))
+            tick()
+    return {"idle": median(idle), "usual": median(usual)}
+
+
+def many_tables(server: Server) -> dict[int, float]:
+    """Return the idle tick of so many tables, S3 stubbed, in milliseconds."""
+    names = [f"table_{number}" for number in range(max(MANY_TABLES))]
+    took = {}
+    with closing(server.connect(DATABASE)) as connection, quietly():
+        for name in names:
+            connection.run(f"CREATE TABLE {name} ({name}_id serial PRIMARY KEY, note text)")
+            connection.run(f"INSERT INTO {name} (note) VALUES ('a'), ('b')")
+        client: Any = S3(Aws({}))
+        ingest(names, client, connection, "benchmark")
+        for number in MANY_TABLES:
+            some = names[:number]
+            took[number] = median(
+                milliseconds(lambda: ingest(some, client, connection, "benchmark"))  # noqa: B023
+                for _ in range(WARM_REPEATS)
+            )
+    return took
+
+
+def measure() -> dict[str, Any]:
+    """Return all figures."""
+    configure()
+    with seeded_server() as server:
+        secret: Any = server.secret(DATABASE)
+        aws = Aws(secret)
+        answer_here(aws)
+        with quietly():
+            tick()
+            aws.requests.clear()
+            tick()
+        requests = dict(aws.requests)
+        found = {"cold": cold(aws, secret), "warm": warm(server, 1000), "requests": requests}
+        with patch("services.ingestion.handler.s3_client", lambda: S3(aws)):
+            found["warm_stubbed"] = warm(server, 2000)
+        found["many_tables"] = many_tables(server)
+    return found
+
+
+def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what was measured, the figure, and what was aimed at."""
+    cold_, warm_, stubbed = found["cold"], found["warm"], found["warm_stubbed"]
+    tables = found["many_tables"]
+    few, many = min(tables), max(tables)
+    slope = (tables[many] - tables[few]) / (many - few)
+    yield (
+        "idle tick, cold, of a script with the same imports",
+        f"{cold_['tick'] / cold_['script']:.2f} ({cold_['tick']:.0f} ms)",
+        "<= 1.25",
+    )
+    yield "idle tick, warm, S3 stubbed", f"{stubbed['idle']:.0f} ms", "< 25 ms"
+    yield "idle tick, warm, with boto3's work", f"{warm_['idle']:.0f} ms", ""
+    yield (
+        "usual tick (35 rows, 4 tables), of the idle one, S3 stubbed",
+        f"{stubbed['usual'] / stubbed['idle']:.1f} ({stubbed['usual']:.0f} ms)",
+        "<= 4",
+    )
+    yield (
+        "usual tick, of the idle one, with boto3's work",
+        f"{warm_['usual'] / warm_['idle']:.1f} ({warm_['usual']:.0f} ms)",
+        "",
+    )
+    per_table = sum(found["requests"].values()) / len(TABLES)
+    yield "requests to S3 of an idle tick, a table", f"{per_table:.0f}", "<= 2"
+    yield f"idle tick, {few} to {many} tables, a table more", f"{slope:.2f} ms", "< 1 ms"
+
+
+def main() -> None:
+    """Print the figures."""
+    for row in rows(measure()):
+        print("{:62} {:>18}  {}".format(*row))
+
+
+if __name__ == "__main__":
+    main()
