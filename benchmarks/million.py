@@ -1,89 +1,43 @@
-"""A million sales orders, from PostgreSQL to S3, against what PostgreSQL itself takes to say them.
+"""`python -m benchmarks.million`: a first load of sales orders, against psql and against peers.
 
-Ours: the three functions' path in batches: read, check against the contract, render, PUT. Theirs:
-`COPY (SELECT row_to_json(t) FROM sales_order t ORDER BY sales_order_id) TO STDOUT`, by psql to
-/dev/null: the floor for JSON lines. Each runs in a process of its own, in turn, on one server.
+The floor for JSON lines is what psql takes for `COPY (SELECT row_to_json(...))` to /dev/null; what
+the server may be asked to do is measured against its plain COPY. All in turn, on one server, each
+in a process of its own. What takes ten times as long is compared on fewer rows.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.stage import DATABASE
-from benchmarks.stub import Aws, answer_here, configure
-from local import totesys
-from local.database import Server
+from benchmarks.load import Cost, backend_seconds
+from benchmarks.peers.venv import peers_python
+from benchmarks.stage import DATABASE, orders_server
 
 if TYPE_CHECKING:
-    from pg8000.native import Connection
+    from collections.abc import Callable, Iterator
 
-ROWS = 1_000_000
+    from local.database import Server
+
+ROWS, FEWER_ROWS, MANY_ROWS = 1_000_000, 100_000, 10_000_000
 REPEATS = 5
 JSON_COPY = "COPY (SELECT row_to_json(t) FROM sales_order AS t ORDER BY sales_order_id) TO STDOUT"
 PLAIN_COPY = "COPY sales_order TO STDOUT"
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Cost(NamedTuple):
-    """What one way of doing it took.
-
-    Attributes:
-        seconds: of the wall clock.
-        cpu_seconds: of the process.
-        server_seconds: of the processor in the backend.
-        peak_megabytes: of the process.
-    """
-
-    seconds: float
-    cpu_seconds: float
-    server_seconds: float
-    peak_megabytes: float
-
-
-def backend_seconds(connection: Connection) -> float:
-    """Return the processor time that the connection's backend has used so far."""
-    [[pid]] = connection.run("SELECT pg_backend_pid()")
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-
-
-def ours(secret: dict[str, Any], connection: Connection) -> None:
-    """Land the table; the objects are counted and thrown away."""
-    import boto3
-
-    from services.ingestion.ingest import ingest
-
-    aws = Aws(secret)
-    answer_here(aws)
-    begun, cpu, served = time.perf_counter(), time.process_time(), backend_seconds(connection)
-    summary = ingest(["sales_order"], boto3.client("s3"), connection, "benchmark")
-    assert summary["rows"] == ROWS, summary
-    _report(begun, cpu, served, connection)
-
-
-def _report(begun: float, cpu: float, served: float, connection: Connection) -> None:
-    cost = Cost(
-        time.perf_counter() - begun,
-        time.process_time() - cpu,
-        backend_seconds(connection) - served,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    )
-    print(json.dumps(cost))
 
 
 def by_psql(server: Server, sql: str) -> Cost:
     """Run a statement with psql, its output thrown away."""
-    timed = f"SELECT pg_backend_pid() \\gset\n\\o /dev/null\n{sql};\n\\o\n"
-    stat = "\\! cat /proc/:pid/stat\n".replace(":pid", "$PID")
-    script = timed + "\\setenv PID :pg_backend_pid\n" + stat
+    script = (
+        f"SELECT pg_backend_pid() AS pid \\gset\n\\setenv PID :pid\n"
+        f"\\o /dev/null\n{sql};\n\\o\n\\! cat /proc/$PID/stat\n"
+    )
     begun, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [server.binary("psql"), "-qAt", "-h", server.host, "-U", "postgres", "-d", DATABASE],
@@ -94,67 +48,113 @@ def by_psql(server: Server, sql: str) -> Cost:
     )
     seconds = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    fields = done.stdout.strip().rsplit(") ", 1)[1].split()
-    served = (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
     cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    return Cost(seconds, cpu, served, 0.0)
+    return Cost(seconds, cpu, backend_seconds(done.stdout.strip()), 0.0)
 
 
-def by_us(server: Server) -> Cost:
-    """Run `ours` in a process of its own."""
+def by_us(server: Server, rows: int, way: str = "ours") -> Cost:
+    """Load the rows in a process of its own, see `load`."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.million", "child", json.dumps(server.secret(DATABASE))],
+        [sys.executable, "-m", "benchmarks.load", way, json.dumps(server.secret(DATABASE))],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         check=True,
     )
-    return Cost(*json.loads(done.stdout.splitlines()[-1]))
+    loaded, cost = json.loads(done.stdout.splitlines()[-1])
+    assert loaded == rows, loaded
+    return Cost(*cost)
 
 
-def middle(costs: list[Cost]) -> Cost:
-    """Return the median of each figure."""
-    return Cost(*(median(figures) for figures in zip(*costs, strict=True)))
+def by_dlt(python: Path, server: Server, rows: int) -> Cost:
+    """Load the rows by dlt's incremental load, its start not counted."""
+    url = f"postgresql+psycopg2://postgres@/{DATABASE}?host={server.host}&port={server.port}"
+    script = Path(__file__).parent / "peers" / "dlt_incremental.py"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [python, script, url, "sales_order", "sales_order_id", folder],
+            input="run\n",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert len(loaded["ids"]) == rows
+    return Cost(loaded["seconds"], 0.0, 0.0, 0.0)
 
 
-def measure(rows: int = ROWS, repeats: int = REPEATS) -> dict[str, Cost]:
-    """Return the medians of each way, taken in turn."""
-    costs: dict[str, list[Cost]] = {"ours": [], "json": [], "plain": []}
-    with Server.start(settings={"shared_buffers": "256MB"}) as server:
-        server.create_database(DATABASE)
-        connection = server.connect(DATABASE)
-        totesys.create(connection)
-        totesys.seed(connection, 10)
-        connection.run("TRUNCATE sales_order CASCADE")
-        totesys.bulk_sales_orders(connection, rows)
-        connection.run("VACUUM ANALYZE sales_order")
-        for _ in range(repeats):
-            costs["json"].append(by_psql(server, JSON_COPY))
-            costs["ours"].append(by_us(server))
-            costs["plain"].append(by_psql(server, PLAIN_COPY))
-    return {name: middle(found) for name, found in costs.items()}
+def in_turn(ways: dict[str, Callable[[], Cost]], repeats: int) -> dict[str, Cost]:
+    """Return the medians of each way's figures."""
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            costs[name].append(way())
+    return {
+        name: Cost(*(median(figures) for figures in zip(*found, strict=True)))
+        for name, found in costs.items()
+    }
+
+
+def measure() -> dict[str, Any]:
+    """Return all figures."""
+    with orders_server(ROWS) as server:
+        million = in_turn(
+            {
+                "psql": lambda: by_psql(server, JSON_COPY),
+                "ours": lambda: by_us(server, ROWS),
+                "plain": lambda: by_psql(server, PLAIN_COPY),
+            },
+            REPEATS,
+        )
+    python = peers_python()
+    with orders_server(FEWER_ROWS) as server:
+        ways = {
+            "psql": lambda: by_psql(server, JSON_COPY),
+            "ours": lambda: by_us(server, FEWER_ROWS),
+            "literal": lambda: by_us(server, FEWER_ROWS, "literal"),
+        }
+        if python:
+            ways["dlt"] = lambda: by_dlt(python, server, FEWER_ROWS)
+        fewer = in_turn(ways, REPEATS)
+    with orders_server(MANY_ROWS) as server:
+        many = in_turn({"ours": lambda: by_us(server, MANY_ROWS)}, 1)
+    return {
+        name: {way: cost._asdict() for way, cost in found.items()}
+        for name, found in {"million": million, "fewer": fewer, "many": many}.items()
+    }
+
+
+def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what was measured, the figure, and what was aimed at."""
+    million, fewer, many = found["million"], found["fewer"], found["many"]["ours"]
+    ours = million["ours"]
+    yield (
+        "1,000,000 rows landed, of psql's row_to_json",
+        f"{ours['seconds'] / million['psql']['seconds']:.2f} ({ours['seconds']:.1f} s)",
+        "<= 1.0",
+    )
+    yield "the same, CPU seconds of the function's process", f"{ours['cpu_seconds']:.1f} s", ""
+    yield (
+        "the same, the server's CPU, of its plain COPY",
+        f"{ours['server_seconds'] / million['plain']['server_seconds']:.2f}",
+        "<= 1.2",
+    )
+    yield "the same, peak memory", f"{ours['peak_megabytes']:.0f} MB", "<= 400 MB"
+    yield "10,000,000 rows, peak memory", f"{many['peak_megabytes']:.0f} MB", "the same"
+    per_row = many["seconds"] / MANY_ROWS / (fewer["ours"]["seconds"] / FEWER_ROWS)
+    yield "10,000,000 rows, time per row, of that of 100,000", f"{per_row:.2f}", "0.8 to 1.2"
+    for way, name in (("literal", "the specification by its words"), ("dlt", "dlt")):
+        if way in fewer:
+            ratio = fewer[way]["seconds"] / fewer["ours"]["seconds"]
+            yield f"100,000 rows by {name}, of ours", f"{ratio:.1f}", ""
 
 
 def main() -> None:
-    """Print the table."""
-    found = measure()
-    for name, cost in found.items():
-        print(name, {k: round(v, 2) for k, v in cost._asdict().items()})
-    print("wall, of psql's JSON:", round(found["ours"].seconds / found["json"].seconds, 2))
-    server = found["ours"].server_seconds / found["plain"].server_seconds
-    print("server's CPU, of its plain COPY:", round(server, 2))
-
-
-def child(secret: dict[str, Any]) -> None:
-    """The measured process."""
-    configure()
-    from shared.database import connect
-    from shared.settings import Credentials
-
-    credentials = Credentials.from_secret("benchmark", json.dumps(secret))
-    with connect(credentials, Path("none"), 600) as connection:
-        ours(secret, connection)
+    """Print the figures."""
+    for row in rows(measure()):
+        print("{:62} {:>18}  {}".format(*row))
 
 
 if __name__ == "__main__":
-    child(json.loads(sys.argv[2])) if len(sys.argv) > 1 else main()
+    main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -62,8 +63,9 @@ def tick() -> dict[str, Any]:
 
 
 def cold(aws: Aws, secret: dict[str, Any]) -> dict[str, float]:
-    """Return the medians of tick and script, taken in turn, in milliseconds."""
+    """Return the medians of tick and script, taken in turn, and of the tick's processor time."""
     took: dict[str, list[float]] = {"tick": [], "script": []}
+    cpu = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bodies = {path: body.decode() for path, body in aws.objects.items()}
@@ -72,8 +74,13 @@ def cold(aws: Aws, secret: dict[str, Any]) -> dict[str, float]:
         for _ in range(COLD_REPEATS):
             for what, found in took.items():
                 command = [sys.executable, "-m", "benchmarks.cold", what, name]
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
                 found.append(milliseconds(lambda: subprocess.run(command, check=True)))  # noqa: B023
-    return {what: median(found) for what, found in took.items()}
+                if what == "tick":
+                    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                    cpu.append(used * 1000)
+    return {what: median(found) for what, found in took.items()} | {"tick_cpu": median(cpu)}
 
 
 def warm(server: Server, first_seed: int) -> dict[str, float]:
@@ -130,7 +137,7 @@ def measure() -> dict[str, Any]:
 def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield what was measured, the figure, and what was aimed at."""
     cold_, warm_, stubbed = found["cold"], found["warm"], found["warm_stubbed"]
-    tables = found["many_tables"]
+    tables = {int(number): took for number, took in found["many_tables"].items()}
     few, many = min(tables), max(tables)
     slope = (tables[many] - tables[few]) / (many - few)
     yield (

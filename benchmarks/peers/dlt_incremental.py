@@ -1,6 +1,7 @@
 """dlt's incremental load of one table to JSON lines; run by the Python of the peers' venv.
 
-For each line on standard input it runs once, and prints the ids it loaded as a JSON list.
+For each line on standard input it runs once, and prints as JSON how many `seconds` that took, and
+the `ids` it loaded.
 Arguments: SQLAlchemy URL, table, id column, folder.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import time
 from pathlib import Path
 
 import dlt
@@ -29,12 +31,13 @@ def main(url: str, table: str, id_column: str, folder: Path) -> None:
         source = sql_table(
             credentials=url, table=table, incremental=dlt.sources.incremental(id_column)
         )
+        begun = time.perf_counter()
         pipeline.run(source, loader_file_format="jsonl", write_disposition="append")
+        seconds = time.perf_counter() - begun
         files = set((folder / "landed" / "totesys" / table).glob("*.jsonl*")) - seen
         seen |= files
-        print(
-            json.dumps([row[id_column] for file in sorted(files) for row in rows(file)]), flush=True
-        )
+        ids = [row[id_column] for file in sorted(files) for row in rows(file)]
+        print(json.dumps({"seconds": seconds, "ids": ids}), flush=True)
 
 
 def rows(file: Path) -> list[dict[str, int]]:

@@ -2,14 +2,16 @@
 
 A statement reads few rows, so that its buffers stay in the processor's cache, and if the table has
 long ones, only as many as fit into memory. A batch is made of as many statements as its limit
-takes, unless it grows too large before. For rows above a watermark that is as exact as a single
-statement, for each reads on from an id that the one before has read: an id missing below that was
-drawn before a row was seen above it, as `source` has it.
+takes, unless it grows too large before; while one's rows are decoded, the server works on the next.
+For rows above a watermark that is as exact as a single statement, for each reads on from an id that
+the one before has read: an id missing below that was drawn before a row was seen above it, as
+`source` has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pg8000.native import identifier
@@ -18,7 +20,7 @@ from services.ingestion.tables import id_column
 from shared.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from pg8000.native import Connection
@@ -31,8 +33,8 @@ BATCH_BYTES = 32_000_000
 # now() is when the transaction began: another moment than the statement's inside a block only.
 _READ = """
 WITH {cte} AS ({cut})
-SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(), EXISTS (SELECT FROM {cte}),
-       {aggregates}
+SELECT count(*), max({id}), now() <> statement_timestamp(), pg_is_in_recovery(),
+       EXISTS (SELECT FROM {cte}), {aggregates}
 FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
 # As long as a name can be; so no table that has an id column `<table>_id` is called like it.
@@ -117,21 +119,40 @@ def read_on(
     """
     import pandas as pd
 
-    statement_rows = max(1, _STATEMENT_VALUES // len(description.columns))
-    portions: list[Portion] = []
-    count, size, go_on = 0, 0, True
-    while go_on:
-        rows = statement_rows if limit is None else min(statement_rows, limit - count)
-        portion = read(description, connection, rows_sql, rows, row_id=row_id, **bounds)
-        portions.append(portion)
-        count, size = count + len(portion.rows), size + portion.size
-        go_on = portion.more and (limit is None or (count < limit and size < BATCH_BYTES))
-        if go_on:
-            row_id = int(portion.rows[description.id_column].iloc[-1])
-    if len(portions) == 1:
-        return portions[0]
-    frames = [portion.rows for portion in portions]
-    return Portion(pd.concat(frames, ignore_index=True), size, portions[-1].more)
+    from services.ingestion.columns import MiscountError
+
+    most = max(1, _STATEMENT_VALUES // len(description.columns))
+    frames: list[pd.DataFrame] = []
+    count, size = 0, 0
+
+    def following(answer: _Answer) -> _Statement | None:
+        """Return what reads on behind an answer, unless there is no more, or no room for it."""
+        left = most if limit is None else min(most, limit - count - answer.number)
+        full = limit is not None and (left <= 0 or size + answer.size >= BATCH_BYTES)
+        if not answer.more or full:
+            return None
+        return replace(statement, limit=left, bounds=bounds | {"row_id": answer.last_id})
+
+    first = most if limit is None else min(most, limit)
+    statement = _Statement(description, connection, rows_sql, first, bounds | {"row_id": row_id})
+    answer = statement.ask()
+    with ThreadPoolExecutor(1) as ahead:
+        while True:
+            upcoming = (after := following(answer)) and ahead.submit(after.ask)
+            try:
+                frames.append(statement.decode(answer))
+            except MiscountError:
+                # Not all of the rows may be the same any more: what was read ahead does not count.
+                wait([upcoming] if upcoming else [])
+                answer = statement.ask(careful=True)
+                frames.append(statement.decode(answer, careful=True))
+                upcoming = (after := following(answer)) and ahead.submit(after.ask)
+            count, size = count + answer.number, size + answer.size
+            if not after or not upcoming:
+                break
+            statement, answer = after, upcoming.result()
+    rows = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    return Portion(rows, size, answer.more)
 
 
 def read(
@@ -156,11 +177,14 @@ def read(
     """
     from services.ingestion.columns import MiscountError
 
-    sql = _sql(description, rows_sql, limit, bounds)
+    statement = _Statement(description, connection, rows_sql, limit, bounds)
+    answer = statement.ask()
     try:
-        return _read_once(description, connection, sql, limit, careful=False)
+        rows = statement.decode(answer)
     except MiscountError:
-        return _read_once(description, connection, sql, limit, careful=True)
+        answer = statement.ask(careful=True)
+        rows = statement.decode(answer, careful=True)
+    return Portion(rows, answer.size, answer.more)
 
 
 def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) -> None:
@@ -176,38 +200,58 @@ def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) 
         )
 
 
-def _sql(
-    description: Description, rows_sql: str, limit: int | None, bounds: Mapping[str, int | str]
-) -> Callable[[str], str]:
-    """Return what makes a statement of the expressions it is to return."""
-    names = {
-        "table": identifier(description.table),
-        "id": identifier(description.id_column),
-        "cte": _CTE,
-        "limit": "" if limit is None else f" LIMIT {int(limit)}",
-    }
-    rows = rows_sql.format(**names, **bounds)
-    cut = _NO_CUT
-    if description.has_long_rows:
-        cut = _CUT.format(**names, rows=rows, bytes=BATCH_BYTES)
-        rows = _BELOW_CUT.format(**names, rows=rows)
-    return lambda expressions: _READ.format(**names, cut=cut, rows=rows, aggregates=expressions)
+class _Answer(NamedTuple):
+    """What a statement said: how many rows, and the `values` of the columns."""
+
+    number: int
+    last_id: int
+    more: bool
+    values: Sequence[str | None]
+
+    @property
+    def size(self) -> int:
+        return sum(len(value or "") for value in self.values)
 
 
-def _read_once(
-    description: Description,
-    connection: Connection,
-    sql: Callable[[str], str],
-    limit: int | None,
-    *,
-    careful: bool,
-) -> Portion:
-    from services.ingestion.columns import aggregates, decode_frame
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One statement that reads rows, see `read`."""
 
-    columns = description.columns
-    [(count, in_transaction, on_standby, is_cut, *values)] = connection.run(
-        sql(", ".join(aggregates(columns, careful=careful)))
-    )
-    refuse_inexact_reads(description.table, in_transaction=in_transaction, on_standby=on_standby)
-    rows = decode_frame(columns, count, values, careful=careful)
-    return Portion(rows, sum(len(value or "") for value in values), is_cut or count == limit)
+    description: Description
+    connection: Connection
+    rows_sql: str
+    limit: int | None
+    bounds: Mapping[str, int | str]
+
+    def ask(self, *, careful: bool = False) -> _Answer:
+        """Send it; `careful` is as of `columns.aggregates`."""
+        from services.ingestion.columns import aggregates
+
+        expressions = ", ".join(aggregates(self.description.columns, careful=careful))
+        [(count, last_id, in_transaction, on_standby, is_cut, *values)] = self.connection.run(
+            self._sql(expressions)
+        )
+        refuse_inexact_reads(
+            self.description.table, in_transaction=in_transaction, on_standby=on_standby
+        )
+        return _Answer(count, last_id, is_cut or count == self.limit, values)
+
+    def decode(self, answer: _Answer, *, careful: bool = False) -> pd.DataFrame:
+        """Return the rows; a MiscountError says that it has to be asked carefully."""
+        from services.ingestion.columns import decode_frame
+
+        return decode_frame(self.description.columns, answer.number, answer.values, careful=careful)
+
+    def _sql(self, expressions: str) -> str:
+        names = {
+            "table": identifier(self.description.table),
+            "id": identifier(self.description.id_column),
+            "cte": _CTE,
+            "limit": "" if self.limit is None else f" LIMIT {int(self.limit)}",
+        }
+        rows = self.rows_sql.format(**names, **self.bounds)
+        cut = _NO_CUT
+        if self.description.has_long_rows:
+            cut = _CUT.format(**names, rows=rows, bytes=BATCH_BYTES)
+            rows = _BELOW_CUT.format(**names, rows=rows)
+        return _READ.format(**names, cut=cut, rows=rows, aggregates=expressions)
