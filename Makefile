@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract dashboard test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
+.PHONY: help setup demo local contract dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -41,6 +41,9 @@ contract: setup ## write the contract of TABLE, of the local Totesys or of a dep
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.dashboard
+
+bench: setup ## measure speed, memory and cost against psql and dlt, some ten minutes; draws docs/benchmarks.svg
+	python -m benchmarks
 
 test: lint ## lint and all tests but the long ones
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks import cost, million, ticks
 from benchmarks.cost import RESULTS
+from benchmarks.stage import show
 from local.svg import Panel, draw
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +59,7 @@ def main() -> None:
         *million.rows(found["million"]),
         *cost.rows(found, memory),
     ]
-    for what, figure, aim in rows:
-        print(f"{what:70} {figure:>22}  {aim}")
+    show(rows)
     CHART.write_text(chart(found))
 
 

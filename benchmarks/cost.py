@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.stage import show
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -103,8 +105,7 @@ def rows(found: Mapping[str, Any], memory: int) -> Iterator[tuple[str, str, str]
 
 def main() -> None:
     """Print the bill for the figures that `make bench` left."""
-    for row in rows(json.loads(RESULTS.read_text()), 1024):
-        print("{:62} {:>18}  {}".format(*row))
+    show(rows(json.loads(RESULTS.read_text()), 1024))
 
 
 if __name__ == "__main__":

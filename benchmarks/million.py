@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.load import Cost, backend_seconds
 from benchmarks.peers.venv import peers_python
-from benchmarks.stage import DATABASE, orders_server
+from benchmarks.stage import DATABASE, orders_server, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,8 +152,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def main() -> None:
     """Print the figures."""
-    for row in rows(measure()):
-        print("{:62} {:>18}  {}".format(*row))
+    show(rows(measure()))
 
 
 if __name__ == "__main__":

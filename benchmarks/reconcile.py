@@ -12,13 +12,10 @@ import resource
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
-from benchmarks.stage import DATABASE
-from local import totesys
+from benchmarks.stage import DATABASE, orders_server
 from local.aws import LocalAws
-from local.database import Server
 from shared.database import connect, disconnect
 from shared.settings import Credentials
 
@@ -30,14 +27,7 @@ TABLE = "sales_order"
 
 def main() -> None:
     """Land the rows, and print what each of some calls took."""
-    with Server.start(settings={"shared_buffers": "256MB"}) as server, LocalAws() as aws:
-        server.create_database(DATABASE)
-        with closing(server.connect(DATABASE)) as connection:
-            totesys.create(connection)
-            totesys.seed(connection, 10)
-            connection.run("TRUNCATE sales_order CASCADE")
-            totesys.bulk_sales_orders(connection, ROWS)
-            connection.run("VACUUM ANALYZE sales_order")
+    with orders_server(ROWS) as server, LocalAws() as aws:
         location = {"LocationConstraint": "eu-west-2"}
         aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=location)
         secret = json.dumps(server.secret(DATABASE))

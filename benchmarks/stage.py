@@ -9,9 +9,15 @@ from local import totesys
 from local.database import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DATABASE = "totesys"
+
+
+def show(rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print what was measured, the figures, and what was aimed at."""
+    for what, figure, aim in rows:
+        print(f"{what:70} {figure:>22}  {aim}")
 
 
 @contextmanager

@@ -96,12 +96,6 @@ def answer_here(aws: Aws) -> None:
 class S3:
     """A client of S3 that holds an `Aws`'s objects, without anything of boto3."""
 
-    class exceptions:
-        """What `get_object` raises."""
-
-        class NoSuchKey(Exception):
-            """There is no such key."""
-
     def __init__(self, aws: Aws) -> None:
         """Read and write what `aws` holds."""
         self._objects = aws.objects
@@ -110,7 +104,7 @@ class S3:
         """Return an object."""
         body = self._objects.get(self._path(Key))
         if body is None:
-            raise self.exceptions.NoSuchKey
+            raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         return {"Body": io.BytesIO(body), "ETag": _etag(body)}
 
     def put_object(self, Bucket: str, Key: str, Body: bytes, **options: Any) -> dict[str, str]:  # noqa: ARG002

@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from benchmarks.stage import DATABASE, seeded_server
+from benchmarks.stage import DATABASE, seeded_server, show
 from benchmarks.stub import S3, Aws, Context, answer_here, configure
 from local import totesys
 from services.ingestion.handler import lambda_handler
@@ -164,8 +164,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def main() -> None:
     """Print the figures."""
-    for row in rows(measure()):
-        print("{:62} {:>18}  {}".format(*row))
+    show(rows(measure()))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 # No answer, half an answer, or one that is not S3's. All other errors of botocore are our own
 # doing, credentials or a name that can't be, say.
@@ -78,20 +79,14 @@ class Bucket:
     def get(self, key: str) -> StoredObject | None:
         """Return an object, or None if there is none."""
         with self._errors("read", key):
-            try:
-                found = self.client.get_object(Bucket=self.name, Key=key)
-                return StoredObject(found["Body"].read(), found["ETag"])
-            except self.client.exceptions.NoSuchKey:
-                return None
+            found = self._get(key)
+            return found and StoredObject(found["Body"].read(), found["ETag"])
 
     @contextmanager
     def open(self, key: str) -> Iterator[OpenObject | None]:
         """Open an object, or None if there is none, to be read without holding all of it."""
         with self._errors("read", key):
-            try:
-                found = self.client.get_object(Bucket=self.name, Key=key)
-            except self.client.exceptions.NoSuchKey:
-                found = None
+            found = self._get(key)
             if found is None:
                 yield None
                 return
@@ -137,6 +132,16 @@ class Bucket:
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         return self._put(key, body, **condition)
+
+    def _get(self, key: str) -> GetObjectOutputTypeDef | None:
+        try:
+            return self.client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            # By its code: threads that use a client's first error at once may each make classes of
+            # their own for client.exceptions, and miss each other's.
+            if error.response["Error"]["Code"] == "NoSuchKey":
+                return None
+            raise
 
     def _put(self, key: str, body: bytes, **options: Any) -> str | None:
         with self._errors("write", key):

@@ -116,7 +116,9 @@ class Interleaved:
         self.results: list[Any] = []
 
     def run(self, sql: str) -> Any:
-        """Take the steps that are due, then run the statement."""
+        """Take the steps that are due, then run the statement; settings do not count."""
+        if sql.lstrip().startswith("SET "):
+            return self._session.run(sql)
         for step in self._steps.pop(len(self.statements), ()):
             step()
         self.statements.append(sql)

@@ -40,7 +40,6 @@ class Replay:
         self.requests: list[Request] = []
         self._answers = answers
         self._latest_was_read = threading.Event()
-        self.exceptions = SimpleNamespace(NoSuchKey=_NoSuchKey)
 
     def _ask(self, *request: Any) -> Any:
         self.requests.append(request)
@@ -165,10 +164,6 @@ _MAKERS = {timestamp: name for name, timestamp in _TIMESTAMPS.items()}
 _LATESTS: dict[str | None, Latest | None] = {None: None}
 
 
-class _NoSuchKey(Exception):
-    """As the client's."""
-
-
 def _error(code: str, status: int) -> ClientError:
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "PutObject")  # type: ignore[arg-type]
@@ -176,7 +171,7 @@ def _error(code: str, status: int) -> ClientError:
 
 def _body(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
     if content is None:
-        raise _NoSuchKey
+        raise _error("NoSuchKey", 404)
     text = json.dumps(content).encode()
     return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag}
 
