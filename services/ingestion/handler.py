@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.ingestion.ingest import Limits, ingest
+from services.ingestion.replay import replay, requested_range
 from services.ingestion.tables import TABLES, tables_without_changes
 from shared import telemetry
 from shared.clients import database_session, s3_client
@@ -15,9 +16,11 @@ from shared.errors import EventError, IngestionError
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from services.ingestion.replay import Range
 
 # The share of its time in which a call begins no further batch: what the last one may take. An
 # alarm says that a call is slow when a fifth is left.
@@ -28,12 +31,13 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Land what is new in the tables the event names, `{}` being all of them.
 
     Args:
-        event: `{}` or `{"tables": ["address"]}`.
+        event: `{}` or `{"tables": ["address"]}`; or `{"replay": {...}}`, which lands rows again.
         context: Lambda's; only the remaining time is used.
 
     Returns:
         `rows`, `tables` (see `ingest`) and, for the state machine, whether there is `more` and how
-        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp.
+        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp. Of a
+        replay, `replay` says what it did, and there never is `more`: the next one is asked for.
 
     Raises:
         PipelineError: one of `shared.errors`; logged as ERROR.
@@ -41,7 +45,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     started = time.monotonic()
     try:
         settings = Settings.from_env(os.environ)
-        summary = _run(requested_tables(event), settings, context)
+        wanted = requested_range(event)
+        if wanted:
+            summary = _replay(wanted, settings, context)
+        else:
+            summary = _run(requested_tables(event), settings, context)
     except Exception as error:
         telemetry.failure("The run failed", error)
         raise
@@ -64,7 +72,8 @@ def requested_tables(event: object) -> Sequence[str]:
     names = event.get("tables") if isinstance(event, dict) and len(event) == 1 else None
     if not isinstance(names, list) or not names:
         raise EventError(
-            'The event must be {} for all tables or {"tables": ["address", ...]} for some.'
+            'The event must be {} for all tables or {"tables": ["address", ...]} for some. '
+            '{"replay": {...}} lands rows again, see README.'
         )
     unknown = [name for name in names if name not in TABLES]
     if unknown:
@@ -73,11 +82,10 @@ def requested_tables(event: object) -> Sequence[str]:
 
 
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
-    reserved = context.get_remaining_time_in_millis() * _RESERVED_SHARE
     limits = Limits(
         settings.batch_rows,
         settings.writer_wait_seconds,
-        lambda: (context.get_remaining_time_in_millis() - reserved) / 1000,
+        _seconds_left(context),
         tables_without_changes(settings.without_changes),
     )
     try:
@@ -89,10 +97,34 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
     _emit_tables(settings.stage, summary["tables"])
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
+    return summary | _again(settings)
+
+
+def _replay(wanted: Range, settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    with database_session(settings) as connection:
+        done = replay(
+            wanted,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            settings.batch_rows,
+            _seconds_left(context),
+        )
+    violations = {"ContractViolations": done["contract_violations"]}
+    values = {"RowsReplayed": done["rows"]} | (violations if any(violations.values()) else {})
+    telemetry.emit(values, {"stage": settings.stage, "table": wanted.table})
+    telemetry.emit(violations, {"stage": settings.stage})
+    return {"more": False, "replay": done} | _again(settings)
+
+
+def _seconds_left(context: LambdaContext) -> Callable[[], float]:
+    reserved = context.get_remaining_time_in_millis() * _RESERVED_SHARE
+    return lambda: (context.get_remaining_time_in_millis() - reserved) / 1000
+
+
+def _again(settings: Settings) -> dict[str, str]:
     oldest = datetime.now(UTC) - timedelta(seconds=settings.backlog_seconds)
-    return summary | {
-        "again_if_started_after": oldest.isoformat(timespec="milliseconds")[:-6] + "Z"
-    }
+    return {"again_if_started_after": oldest.isoformat(timespec="milliseconds")[:-6] + "Z"}
 
 
 def _emit_tables(stage: str, tables: Mapping[str, dict[str, Any]]) -> None:

@@ -11,6 +11,9 @@ from shared.errors import StateError
 _DATA_KEY = re.compile(r"(?P<table>.+)/(?P<row_id>\d+)-(?P<timestamp>[\dT-]{19})\.jsonl")
 _CHANGE_KEY = re.compile(r"changes/(?P<table>.+)/(?P<sequence>\d{10})\.jsonl")
 _CLAIM_KEY = re.compile(r"claims/(?P<table>.+)/(?P<row_id>\d+)\.json")
+_REPLAY_KEY = re.compile(
+    r"replays/(?P<table>.+)/(?P<timestamp>[\dT-]{19})-(?P<above>-?\d+)-(?P<up_to>-?\d+)\.jsonl"
+)
 _TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
 
 
@@ -96,6 +99,25 @@ def parse_change_key(key: str) -> int | None:
 def change_state_key(table: str) -> str:
     """Return the key of what is known of a table's change stream."""
     return f"{change_folder(table)}latest.json"
+
+
+def replay_folder(table: str) -> str:
+    """Return where the rows of a table that were landed again lie."""
+    return f"replays/{table}/"
+
+
+def format_replay_key(table: str, timestamp: str, above: int, up_to: int) -> str:
+    """Return the key of the rows above an id up to another, landed again at some time.
+
+    It is `replays/address/2024-11-11T15-03-24-1491-1526.jsonl`.
+    """
+    return f"{replay_folder(table)}{timestamp}-{above}-{up_to}.jsonl"
+
+
+def is_replay_key(key: str) -> bool:
+    """Tell whether a key is one that `format_replay_key` makes."""
+    match = _REPLAY_KEY.fullmatch(key)
+    return match is not None and _is_timestamp(match["timestamp"])
 
 
 def reconcile_key(date: str) -> str:

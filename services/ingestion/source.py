@@ -166,9 +166,11 @@ def get_table_data(
 
 
 def get_settled_rows(
-    table: str, row_id: int, to_row_id: int, connection: Connection
+    table: str, row_id: int, to_row_id: int, connection: Connection, limit: int | None = None
 ) -> pd.DataFrame:
     """Return the rows above `row_id` up to `to_row_id`, of a range that is known to be settled.
+
+    With a `limit`, `attrs["more"]` says whether the next read may find more, as `get_table_data`.
 
     Raises:
         SourceError, SourceUnavailableError: as `get_table_data`.
@@ -176,9 +178,9 @@ def get_settled_rows(
     with database_errors(f"Reading {table!r}"):
         description = describe(table, connection)
         bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
-        rows = read_on(description, connection, _BETWEEN, **bounds).rows
-        rows.attrs = {"description": description}
-        return rows
+        found = read_on(description, connection, _BETWEEN, limit=limit, **bounds)
+        found.rows.attrs = {"description": description, "more": found.more}
+        return found.rows
 
 
 def describe(table: str, connection: Connection) -> Description:

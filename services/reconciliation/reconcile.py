@@ -53,7 +53,8 @@ class Findings:
         watermark: the highest id that was compared.
         rows_in_source: up to the watermark.
         rows_landed: up to the watermark, in the objects that claims name.
-        elsewhere: how many rows of the source are in other objects only: in the change stream.
+        elsewhere: how many rows of the source are in other objects only: in the change stream,
+            or landed again by a replay.
         pending: how many are nowhere and not missing: the change stream has yet to look at them, or
             they were deleted meanwhile.
         missing: ids of rows that are in the source and have not landed.
@@ -158,7 +159,8 @@ def _look_elsewhere(
         return
     folder = keys.change_folder(landed.table)
     changes = [key for key in landed.bucket.keys(folder) if keys.parse_change_key(key)]
-    others = [*sorted(landed.unclaimed), *changes]
+    again = filter(keys.is_replay_key, landed.bucket.keys(keys.replay_folder(landed.table)))
+    others = [*sorted(landed.unclaimed), *changes, *again]
     nowhere = landed.drop_landed(findings.missing, others)
     findings.elsewhere = before - len(nowhere)
     since = stream.mark() if stream else None

@@ -15,6 +15,7 @@ import pytest
 
 from services.ingestion import keys
 from services.ingestion.ingest import Limits, ingest
+from services.ingestion.replay import Range, replay
 from services.ingestion.tables import TABLES
 from services.reconciliation import report, source
 from services.reconciliation.handler import lambda_handler
@@ -247,6 +248,26 @@ def test_a_stream_that_has_no_mark_is_waited_for(place):
     )
     assert findings.missing.tolist() == []
     assert findings.pending == 2
+
+
+# --- with replays ---
+
+
+def test_rows_that_were_landed_again_are_not_missing(place):
+    """And a replay of just its rows is a deleted object put back."""
+    key = object_of(place, 6)
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    wanted, client, name = Range("thing", 3, 5), place.bucket.client, place.bucket.name
+    replay(wanted, client, place.database.connect(), name, 100, lambda: 1.0)
+    findings = look(place)
+    assert found(findings) == ([6], [], {key})
+    assert (findings.elsewhere, findings.pending) == (2, 0)
+    done = replay(
+        replace(wanted, to_row_id=6), client, place.database.connect(), name, 100, lambda: 1.0
+    )
+    client.copy_object(Bucket=name, Key=key, CopySource={"Bucket": name, "Key": done["keys"][0]})
+    assert found(look(place)) == ([], [], set())
+    place.check(foreign=list(place.bucket.keys(keys.replay_folder("thing"))))
 
 
 # --- where things happen meanwhile ---

@@ -11,6 +11,7 @@ import pytest
 
 from local import totesys as totesys_database
 from services.ingestion import get_table_data, keys
+from services.ingestion.replay import Range, replay
 from services.ingestion.tables import TABLES
 from shared.jsonlines import to_json_lines
 from tests.helpers.changing import update, write
@@ -45,6 +46,9 @@ def test_the_lines_in_readme_make_the_table(totesys, bucket, read_table):
         totesys_database.add_events(totesys.connect(), 5)
         write(place, *WRITES)
     place.run()
+    place.run()
+    replay(Range("payment", 0, 200), bucket.client, totesys.connect(), bucket.name, 90, lambda: 1.0)
+    write(place, *WRITES)
     place.run()
     for table in TABLES:
         rows = read_table(table, bucket.name).to_dict("records")

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "services.ingestion"
 ALLOWED = {
-    "handler": {"ingest", "tables"},
+    "handler": {"ingest", "replay", "tables"},
+    "replay": {"source", "contracts", "positions", "keys", "tables"},
     "ingest": {
         *{"source", "landing", "positions", "tables"},
         *{"survey", "changes", "scans", "contracts"},

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.ingestion.handler import requested_tables
+from services.ingestion.replay import Range, requested_range
 from services.ingestion.tables import TABLES, tables_without_changes
 from shared.errors import ConfigError, EventError
 
@@ -55,3 +56,48 @@ def test_tables_can_go_without_a_change_stream(names, tables):
 def test_a_name_that_is_no_table_of_ours_is_not_ignored(names):
     with pytest.raises(ConfigError, match=names[0]):
         tables_without_changes(names)
+
+
+def test_an_event_can_ask_for_a_range_to_be_replayed():
+    event = {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 500}}
+    assert requested_range(event) == Range("payment", 0, 500)
+    assert requested_range({}) is None
+    assert requested_range({"tables": ["payment"]}) is None
+    assert requested_range(None) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"replay": None},
+        {"replay": "payment"},
+        {"replay": {"table": "payment"}},
+        {"replay": {"table": "payment", "from_row_id": 0}},
+        {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 5, "limit": 1}},
+        {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 5}, "tables": ["payment"]},
+    ],
+    ids=repr,
+)
+def test_half_a_range_says_what_a_replay_looks_like(event):
+    with pytest.raises(EventError, match=r'the event must be \{"replay": \{"table": "payment"'):
+        requested_range(event)
+
+
+@pytest.mark.parametrize(
+    ("table", "bounds", "match"),
+    [
+        ("payments", (0, 5), "No table of ours: 'payments'.* payment_type"),
+        (["payment"], (0, 5), "No table of ours"),
+        ("payment", ("0", 5), "must be integers"),
+        ("payment", (0, 5.0), "must be integers"),
+        ("payment", (False, True), "must be integers"),
+        ("payment", (0, 2**63), "must be integers of 64 bits"),
+        ("payment", (0, None), "must be integers"),
+        ("payment", (5, 5), "no id above 5 up to 5"),
+        ("payment", (6, 5), "no id above 6 up to 5.* for the row 5 alone"),
+    ],
+)
+def test_a_range_that_can_not_be_is_refused(table, bounds, match):
+    asked = {"table": table, "from_row_id": bounds[0], "to_row_id": bounds[1]}
+    with pytest.raises(EventError, match=match):
+        requested_range({"replay": asked})

@@ -61,6 +61,23 @@ def test_a_claim_says_where_its_batch_begins():
         assert keys.parse_claim_key(key) is None
 
 
+@given(TABLES, MOMENTS, st.integers(), st.integers())
+def test_a_replay_key_is_known_as_one_and_as_nothing_else(table, timestamp, above, up_to):
+    key = keys.format_replay_key(table, timestamp, above, up_to)
+    assert keys.is_replay_key(key)
+    assert key.startswith(keys.replay_folder(table))
+    assert not keys.is_data_key(key)
+    assert not keys.parse_change_key(key)
+
+
+def test_replays_sort_by_when_they_were_made():
+    first = keys.format_replay_key("address", "2024-11-11T14-56-55", 900, 1000)
+    assert first == "replays/address/2024-11-11T14-56-55-900-1000.jsonl"
+    assert first < keys.format_replay_key("address", "2024-11-11T14-56-56", 0, 10)
+    for key in ("replays/address/2024-13-11T14-56-55-0-1.jsonl", "replays/address/0-1.jsonl"):
+        assert not keys.is_replay_key(key)
+
+
 def test_the_timestamp_is_utc_and_of_fixed_width():
     before = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
     timestamp = keys.timestamp_now()
