@@ -32,6 +32,7 @@ from services.ingestion.positions import (
     read_position,
     save_position,
 )
+from services.ingestion.progress import Progress
 from services.ingestion.scans import ChangeRun
 from services.ingestion.survey import Survey, highest_ids, survey
 from shared import telemetry
@@ -82,6 +83,7 @@ class TableRun:
     position: Position
     inspector: Inspector
     changes: ChangeRun | None = None
+    progress: Progress = field(default_factory=Progress)
     rows: int = 0
     bytes: int = 0
     held_back_rows: int = 0
@@ -210,6 +212,7 @@ class _Run:
         """Note what there is to do; a table that was declared anew is read, which reports it."""
         has_news = _has_news(run, seen.highest_ids)
         run.to_read = has_news or not run.inspector.expects(seen.declared.get(run.table))
+        run.progress.highest_id = seen.highest_ids.get(run.table)
         if run.changes:
             run.changes.survey(seen.marks.get(run.table), has_news=has_news)
 
@@ -300,7 +303,10 @@ class _Run:
         self._moved(run, rows, *landing.land(run.position, rows, self.bucket))
         run.observed = step
         # A batch that somebody claimed meanwhile is not left to them: they may be dead.
-        return rows.attrs["more"] or run.position.claimed is not None
+        more = rows.attrs["more"] or run.position.claimed is not None
+        if more:
+            run.progress.batch_landed(run.table, run.rows, run.position.row_id)
+        return more
 
     def _look_for_changes(self, run: TableRun) -> bool:
         """Look through the next stretch of a table that was read to its end."""

@@ -6,10 +6,13 @@ import json
 from collections import Counter
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
 from local import totesys as totesys_database
+from services.ingestion import progress
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.tables import TABLES
 from shared.errors import IngestionError
@@ -140,3 +143,42 @@ def test_a_source_that_was_set_back_is_reported(totesys, bucket, log_lines):
     [warning] = [line for line in log_lines() if line["level"] == "WARNING"]
     assert "set back" in warning["message"]
     assert warning["table"] == "payment"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock for word of progress, on which each look takes four seconds."""
+    seconds = count(0, 4)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+
+
+def test_a_backlog_says_every_ten_seconds_how_it_goes_on(totesys, bucket, log_lines, clock):
+    run(totesys, bucket, ["payment"], batch_rows=20)
+    highest = source_ids(totesys, "payment")[-1]
+    said = [line for line in log_lines() if line["message"] == "A backlog is landing"]
+    # Two looks when it begins, one after each batch: every third says something.
+    assert [line["rows"] for line in said] == [60, 120, 180, 240, 300]
+    for line in said:
+        position = source_ids(totesys, "payment")[line["rows"] - 1]
+        assert (line["level"], line["table"]) == ("INFO", "payment")
+        assert line["latest_row_id"] == position
+        assert line["rows_left"] == highest - position
+        rate = line["rows"] / (line["rows"] / 20 * 4 + 4)
+        assert line["rows_per_second"] == round(rate)
+        assert line["seconds_left"] == round(line["rows_left"] / rate)
+
+
+def test_a_backlog_whose_end_is_not_known_says_how_fast_it_is(totesys, bucket, log_lines, clock):
+    totesys.connect().run("ALTER TABLE department RENAME TO departments")
+    with pytest.raises(IngestionError, match="There is no table 'department'"):
+        run(totesys, bucket, ["payment", "department"], batch_rows=50)
+    first, *_ = [line for line in log_lines() if line["message"] == "A backlog is landing"]
+    assert first["rows_per_second"]
+    assert "rows_left" not in first
+
+
+def test_a_table_without_a_backlog_says_nothing_of_it(totesys, bucket, log_lines, clock):
+    for _ in range(2):
+        run(totesys, bucket)
+        totesys_database.add_events(totesys.connect(), 3)
+    assert "A backlog is landing" not in {line["message"] for line in log_lines()}

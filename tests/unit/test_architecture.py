@@ -15,7 +15,7 @@ ALLOWED = {
     "handler": {"ingest", "replay", "tables"},
     "replay": {"source", "contracts", "positions", "keys", "tables"},
     "ingest": {
-        *{"source", "landing", "positions", "tables"},
+        *{"source", "landing", "positions", "progress", "tables"},
         *{"survey", "changes", "scans", "contracts"},
     },
     "scans": {"batches", "source", "versions", "changes", "contracts", "marks", "keys"},
@@ -31,6 +31,7 @@ ALLOWED = {
     "schema": set(),
     "columns": set(),
     "keys": set(),
+    "progress": set(),
     "tables": set(),
     "__init__": {"landing", "source"},
 }
