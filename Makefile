@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
+.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -38,6 +38,9 @@ local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=secon
 contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
 	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
+
+status: setup ## print how each table of a deployed STAGE stands (prod); JSON=1 for machines
+	@python -m local.status --stage $(STAGE) $(if $(JSON),--json)
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.dashboard

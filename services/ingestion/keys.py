@@ -30,10 +30,14 @@ def timestamp_now() -> str:
     return datetime.now(UTC).strftime(_TIMESTAMP_FORMAT)
 
 
+def moment(timestamp: str) -> datetime:
+    """Return the time that a timestamp in a key stands for."""
+    return datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+
+
 def seconds_since(timestamp: str) -> int:
     """Return how long ago a timestamp of ours was, at least 1."""
-    moment = datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
-    return max(1, round((datetime.now(UTC) - moment).total_seconds()))
+    return max(1, round((datetime.now(UTC) - moment(timestamp)).total_seconds()))
 
 
 def format_data_key(table: str, row_id: int, timestamp: str) -> str:

@@ -1,0 +1,177 @@
+"""How each table of a deployed stage stands: asked of its bucket, its database and its log.
+
+Nothing is written. What can't be asked is None, and a note says why.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from services.ingestion import keys
+from services.ingestion.changes import read_state
+from services.ingestion.positions import find_position
+from services.ingestion.survey import highest_ids
+from services.ingestion.tables import TABLES, tables_without_changes
+from shared.clients import database_session, s3_client
+from shared.errors import ConfigError, PipelineError
+from shared.objects import Bucket
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# What a request each is made for. A table has 144 objects a day, and more in a first load.
+MOST_OBJECTS = 300
+LOG_MINUTES = 60
+MOST_LINES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a table stands.
+
+    Attributes:
+        table: its name.
+        watermark: the highest id that has landed.
+        highest_id: the highest id in the source.
+        landed_at: when the last batch landed, UTC.
+        age_seconds: how long ago that was.
+        last_key: the object of the last batch.
+        last_rows: how many rows it has.
+        rows_today: how many rows have landed since midnight, UTC.
+        held_back_rows: how many rows the last run has held back.
+        changes: the number of the last object of the change stream.
+    """
+
+    table: str
+    watermark: int | None = None
+    highest_id: int | None = None
+    landed_at: str | None = None
+    age_seconds: int | None = None
+    last_key: str | None = None
+    last_rows: int | None = None
+    rows_today: int | None = None
+    held_back_rows: int | None = None
+    changes: int | None = None
+
+
+@dataclass(slots=True)
+class StageStanding:
+    """How all tables stand, and why some of it is not known."""
+
+    tables: list[Standing]
+    notes: list[str] = field(default_factory=list)
+
+
+def stage_settings(function_name: str) -> Settings:
+    """Return the settings of a stage, as its function has them.
+
+    Raises:
+        ConfigError: there is no such function, or it is not ours to see.
+    """
+    client: Any = boto3.client("lambda")
+    try:
+        found = client.get_function_configuration(FunctionName=function_name)
+    except (BotoCoreError, ClientError) as error:
+        raise ConfigError(
+            f"The function {function_name} can't be asked for its settings: {error}. "
+            "Is the stage deployed, and are region and credentials those of its account?"
+        ) from error
+    return Settings.from_env(found["Environment"]["Variables"])
+
+
+def stage_standing(function_name: str, settings: Settings, now: datetime) -> StageStanding:
+    """Return how all tables of a stage stand."""
+    bucket = Bucket(s3_client(), settings.bucket_name)
+    with ThreadPoolExecutor(len(TABLES)) as pool:
+        found = list(pool.map(_in_bucket, TABLES, *map(repeat, (bucket, settings, now))))
+    stage = StageStanding([standing for standing, _ in found])
+    stage.notes += [note for _, notes in found for note in notes]
+    highest = _in_source(settings, stage.notes)
+    held_back = _held_back(function_name, now, stage.notes)
+    stage.tables = [
+        replace(each, highest_id=highest.get(each.table), held_back_rows=held_back.get(each.table))
+        for each in stage.tables
+    ]
+    return stage
+
+
+def _in_bucket(
+    table: str, bucket: Bucket, settings: Settings, now: datetime
+) -> tuple[Standing, Sequence[str]]:
+    standing, notes = Standing(table), []
+    try:
+        latest = find_position(table, bucket).latest
+        standing = replace(standing, watermark=latest.latest_row_id)
+        if latest.timestamp:
+            at = keys.moment(latest.timestamp)
+            standing = replace(
+                standing,
+                landed_at=at.isoformat(),
+                age_seconds=round((now - at).total_seconds()),
+                last_key=keys.format_data_key(table, latest.latest_row_id, latest.timestamp),
+                last_rows=latest.rows_ingested,
+            )
+        if table not in tables_without_changes(settings.without_changes):
+            standing = replace(standing, changes=read_state(table, bucket).sequence)
+        standing = replace(standing, rows_today=_rows_of(table, f"{now:%Y-%m-%d}", bucket))
+        if standing.rows_today is None:
+            notes.append(f"{table}: more than {MOST_OBJECTS} objects today: not counted.")
+    except PipelineError as error:
+        notes.append(f"{table}: {error}")
+    return standing, notes
+
+
+def _rows_of(table: str, date: str, bucket: Bucket) -> int | None:
+    found = [
+        key
+        for key in bucket.keys(f"{table}/")
+        if keys.is_data_key(key) and keys.parse_data_key(key).timestamp.startswith(date)
+    ]
+    if len(found) > MOST_OBJECTS:
+        return None
+    return sum(int((bucket.metadata(key) or {}).get("rows", 0)) for key in found)
+
+
+def _in_source(settings: Settings, notes: list[str]) -> Mapping[str, int]:
+    """Return the highest ids in the database; table by table, as one may be out of reach."""
+    highest: dict[str, int] = {}
+    try:
+        with database_session(settings) as connection:
+            for table in TABLES:
+                try:
+                    highest |= highest_ids([table], connection)
+                except PipelineError as error:
+                    notes.append(f"Source of {table}: {error}")
+    except PipelineError as error:
+        notes.append(f"Source: {error}")
+    return highest
+
+
+def _held_back(function_name: str, now: datetime, notes: list[str]) -> Mapping[str, int]:
+    """Return what the newest lines of the function's log say."""
+    client: Any = boto3.client("logs")
+    since = now.astimezone(UTC) - timedelta(minutes=LOG_MINUTES)
+    try:
+        pages = client.get_paginator("filter_log_events").paginate(
+            logGroupName=f"/aws/lambda/{function_name}",
+            filterPattern='"Table ingested"',
+            startTime=int(since.timestamp() * 1000),
+            PaginationConfig={"MaxItems": MOST_LINES},
+        )
+        messages = [event["message"] for page in pages for event in page["events"]]
+    except (BotoCoreError, ClientError) as error:
+        notes.append(f"Held back: the log can't be read: {error}")
+        return {}
+    lines = [json.loads(message) for message in messages if message.startswith("{")]
+    if len({line["table"] for line in lines}) < len(TABLES):
+        notes.append(f"Held back: not known where no run has ended for {LOG_MINUTES} minutes.")
+    return {line["table"]: line["held_back_rows"] for line in lines}

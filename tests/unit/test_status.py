@@ -1,0 +1,52 @@
+"""How `make status` is read, by people and by machines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from local.standing import StageStanding, Standing
+from local.status import as_json, as_text, duration
+
+PAYMENT = Standing(
+    table="payment",
+    watermark=12345,
+    highest_id=12350,
+    landed_at="2026-11-23T01:38:11+00:00",
+    age_seconds=190,
+    last_key="payment/12345-2026-11-23T01-38-11.jsonl",
+    last_rows=35,
+    rows_today=1234,
+    held_back_rows=0,
+    changes=7,
+)
+STAGE = StageStanding([PAYMENT, Standing("staff", watermark=0)], ["Source: it is away.", "And so."])
+
+
+def test_people_read_a_table_and_below_it_why_something_is_not_known():
+    assert as_text(STAGE) == (
+        "table    in source  watermark    age  today  held back  changes  rows  last batch\n"
+        "payment     12,350     12,345  3 min  1,234          0        7    35"
+        "  payment/12345-2026-11-23T01-38-11.jsonl\n"
+        "staff            -          0      -      -          -        -     -  -\n"
+        "\nSource: it is away.\n"
+        "\nAnd so."
+    )
+
+
+def test_machines_read_every_figure_by_its_name():
+    said = json.loads(as_json(STAGE))
+    assert said["notes"] == STAGE.notes
+    assert list(said["tables"]) == ["payment", "staff"]
+    assert said["tables"]["payment"]["watermark"] == 12345
+    assert said["tables"]["payment"]["last_key"] == PAYMENT.last_key
+    assert said["tables"]["staff"]["highest_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (200_000, "2 d")],
+)
+def test_times_are_short(seconds, text):
+    assert duration(seconds) == text
