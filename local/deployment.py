@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local.aws import REPOSITORY, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 SLS = REPOSITORY / "node_modules" / ".bin" / "sls"
@@ -20,7 +20,9 @@ DEPLOY_SECONDS = 900
 POLL_MILLISECONDS = 200
 
 
-def run_sls(command: str, stage: str, environ: Mapping[str, str], log: Path) -> None:
+def run_sls(
+    command: str, stage: str, environ: Mapping[str, str], log: Path, options: Sequence[str] = ()
+) -> None:
     """Run `sls <command> --stage <stage>` in the repository's root.
 
     Args:
@@ -28,6 +30,7 @@ def run_sls(command: str, stage: str, environ: Mapping[str, str], log: Path) -> 
         stage: the name of the stage.
         environ: the environment, which says where AWS is.
         log: gets what `sls` prints.
+        options: more of them, `--param=...` say.
 
     Raises:
         RuntimeError: it failed; with the end of what it printed.
@@ -36,7 +39,7 @@ def run_sls(command: str, stage: str, environ: Mapping[str, str], log: Path) -> 
         raise RuntimeError("The Serverless Framework is not installed: run `npm ci`.")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [SLS, command, "--stage", stage, "--verbose"],
+            [SLS, command, "--stage", stage, "--verbose", *options],
             cwd=REPOSITORY,
             env={**environ, "SLS_AWS_MONITORING_FREQUENCY": str(POLL_MILLISECONDS)},
             stdin=subprocess.DEVNULL,

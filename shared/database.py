@@ -37,7 +37,8 @@ _REMEDIES = {
     "28P01": "Put the right username and password into the secret.",
     "28000": "Check username, pg_hba.conf and TLS rules of the server.",
     "3D000": "Put the right dbname into the secret.",
-    "42501": "GRANT the role what it lacks: USAGE on the schema, SELECT on the table.",
+    "42501": "GRANT the role what it lacks: CONNECT on the database, USAGE on the schema, "
+    "SELECT on the table.",
     "54000": "A row of it exceeds the 1 GB that PostgreSQL can send at once: shorten it.",
     "42P01": "Check the name of the table, and the role's search_path.",
 }

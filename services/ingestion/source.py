@@ -196,8 +196,8 @@ def describe(table: str, connection: Connection) -> Description:
     columns = {name: Column(name, *rest) for name, *rest in (row[:5] for row in found)}
     if not columns:
         raise SourceError(
-            f"There is no table {table!r}, or it is not on the role's search_path. "
-            "Restore it, or take it out of the tables to ingest."
+            f"There is no table {table!r}, or it is not on the role's search_path, or the role "
+            "lacks USAGE on its schema. Restore it, or take it out of the tables to ingest."
         )
     id_name = id_column(table)
     if id_name not in columns or columns[id_name].base not in {"int2", "int4", "int8"}:
