@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import moto.stepfunctions.models
 from moto.awslambda.models import LambdaFunction, LayerVersion
 from moto.cloudformation import parsing
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
 from moto.core.utils import iso_8601_datetime_with_milliseconds
 from moto.moto_server.werkzeug_app import MotoRequestHandler
-from moto.s3.models import FakeBucket
+from moto.s3.models import FakeBucket, s3_backends
 from moto.server import ThreadedMotoServer
 from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
     IsTimestamp,
@@ -115,6 +116,19 @@ def keep_versions() -> None:
     _replace(FakeBucket, name, classmethod(create_with_versions))
 
 
+def refuse_to_delete_full_buckets() -> None:
+    """Let the removal of a stack fail at a bucket that holds objects; moto leaves it, silently."""
+    name = "delete_from_cloudformation_json"
+    delete = getattr(FakeBucket, name)
+
+    def delete_if_empty(_: type[FakeBucket], resource: str, *args: Any) -> None:
+        delete(resource, *args)
+        if any(resource in backend["aws"].buckets for backend in s3_backends.values()):
+            raise ValidationError(message=f"The bucket {resource} is not empty.")
+
+    _replace(FakeBucket, name, classmethod(delete_if_empty))
+
+
 def run_functions(functions: Functions) -> None:
     """Run functions in processes; moto wants Docker, and an image from the internet."""
 
@@ -154,6 +168,7 @@ def main(folder: Path) -> None:
     resolve_templates_exactly()
     keep_layers()
     keep_versions()
+    refuse_to_delete_full_buckets()
     tell_executions_when_they_started()
     answer_at_once()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
