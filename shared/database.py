@@ -99,6 +99,12 @@ def disconnect(connection: Connection) -> None:
             buffered.close()
 
 
+def is_password_refused(error: PipelineError) -> bool:
+    """Tell whether `connect` failed because user name and password don't match."""
+    refusal = _refusal(error.__cause__)
+    return refusal is not None and _fields(refusal).get("C") == "28P01"
+
+
 @contextmanager
 def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
     """Reach the server; a socket that becomes no connection is closed, whatever pg8000 leaves."""
@@ -176,9 +182,14 @@ def _refusal(error: BaseException | None) -> DatabaseError | None:
     return error
 
 
+def _fields(error: DatabaseError) -> dict[str, str]:
+    """Return what the server said, by the letters of PostgreSQL's protocol."""
+    return error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+
+
 def _explain(what: str, error: DatabaseError) -> PipelineError:
     # Only the primary message: DETAIL and CONTEXT may quote values of rows.
-    fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    fields = _fields(error)
     code, message = fields.get("C", "?????"), fields.get("M", "no message")
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
     remedy = _REMEDIES.get(code, "Look the code up in PostgreSQL's table of error codes.")

@@ -13,15 +13,15 @@ from shared.errors import ConfigError, LandingUnavailableError
 from shared.settings import Credentials
 
 
-def get_credentials(secret_id: str) -> Credentials:
-    """Return the credentials a secret holds.
+def get_credentials(secret_id: str, *, fresh: bool = False) -> Credentials:
+    """Return the credentials a secret holds, or held a while ago if not `fresh`.
 
     Raises:
         ConfigError: there is no such secret, it is not ours to read, or it is malformed.
         LandingUnavailableError: Secrets Manager fails, is overloaded or can't be reached.
     """
     try:
-        text = secrets_provider().get(secret_id)
+        text = secrets_provider().get(secret_id, force_fetch=fresh)
     except GetParameterError as error:
         raise _explain(secret_id, error) from error
     return Credentials.from_secret(secret_id, text if isinstance(text, str) else "")

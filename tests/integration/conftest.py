@@ -67,3 +67,27 @@ def bucket(aws) -> Bucket:
     name = f"test-{uuid.uuid4()}"
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     return Bucket(client, name)
+
+
+@pytest.fixture
+def deployed(totesys, bucket, aws, monkeypatch):
+    """The handler's world, as a deployment would make it; call it to change the secret."""
+    secrets = aws("secretsmanager")
+    name = secrets.create_secret(Name=f"{bucket.name}/totesys", SecretString="{}")["Name"]
+    for variable, value in {
+        "BUCKET_NAME": bucket.name,
+        "STAGE": "test",
+        "DB_SECRET_ID": name,
+        "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
+        "STATEMENT_TIMEOUT_SECONDS": "10",
+        "POWERTOOLS_SERVICE_NAME": "ingestion",
+        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
+    }.items():
+        monkeypatch.setenv(variable, value)
+
+    def change(**changes):
+        secret = json.dumps(totesys.secret | changes)
+        secrets.put_secret_value(SecretId=name, SecretString=secret)
+
+    change()
+    return change

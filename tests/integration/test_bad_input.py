@@ -6,7 +6,6 @@ import json
 import socket
 
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from services.ingestion.handler import lambda_handler
 from shared.errors import (
@@ -18,39 +17,7 @@ from shared.errors import (
     SourceUnavailableError,
 )
 from tests.helpers import landed
-
-
-class Context(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 240_000
-
-
-CONTEXT = Context()
-
-
-@pytest.fixture
-def deployed(totesys, bucket, aws, monkeypatch):
-    """The handler's world, as a deployment would make it; call it to change the secret."""
-    secrets = aws("secretsmanager")
-    name = secrets.create_secret(Name=f"{bucket.name}/totesys", SecretString="{}")["Name"]
-    for variable, value in {
-        "BUCKET_NAME": bucket.name,
-        "STAGE": "test",
-        "DB_SECRET_ID": name,
-        "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
-        "STATEMENT_TIMEOUT_SECONDS": "10",
-        "POWERTOOLS_SERVICE_NAME": "ingestion",
-        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
-    }.items():
-        monkeypatch.setenv(variable, value)
-
-    def change(**changes):
-        secret = json.dumps(totesys.secret | changes)
-        secrets.put_secret_value(SecretId=name, SecretString=secret)
-
-    change()
-    return change
+from tests.helpers.lambda_context import CONTEXT
 
 
 def metrics(capsys):
