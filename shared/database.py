@@ -70,10 +70,14 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
                 application_name="totesys-ingestion",
                 startup_params={"options": _session_options(statement_timeout_seconds)},
             )
+        except ssl.SSLEOFError:
+            raise  # it broke off, as a server does that is going down
         except ssl.SSLError as error:
+            # For a certificate, `reason` says only that it is not to be trusted.
+            reason = getattr(error, "verify_message", error.reason)
             raise SourceError(
-                f"{place} has a certificate that is not to be trusted: {error.reason}. "
-                "Use the host name in the certificate, and a CA file that holds its issuer."
+                f"{place} is not to be trusted: {reason}. It needs a valid certificate for this "
+                "host name, and databaseCaFile the certificate of its issuer."
             ) from error
         # The timeout so far is one for each read. A statement may be quiet for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
