@@ -11,9 +11,12 @@ from pg8000.exceptions import InterfaceError
 
 from local import totesys as totesys_database
 from local.database import ADMIN, Server
+from shared import telemetry
 from tests.helpers.processes import processes_of
+from tests.helpers.untold import telling
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator
 
     from pg8000.native import Connection
@@ -29,6 +32,31 @@ def pytest_configure(config: pytest.Config) -> None:
         r"ignore:Exception ignored in. <_io.BufferedRWPair:pytest.PytestUnraisableExceptionWarning"
     )
     config.addinivalue_line("filterwarnings", lost)
+
+
+@pytest.fixture(scope="session")
+def told() -> Iterator[list[str]]:
+    """The log lines so far that tell what no line may tell, whatever stream they went to."""
+    handler = telemetry.logger().registered_handler
+    render, lines = handler.format, []
+
+    def listening(record: logging.LogRecord) -> str:
+        line = render(record)
+        lines.extend(telling([line]))
+        return line
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handler, "format", listening)
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_told(told: list[str]) -> Iterator[None]:
+    """No test lets a password or the value of a row be logged."""
+    yield
+    lines = told.copy()
+    told.clear()
+    assert lines == []
 
 
 class Database:
@@ -107,4 +135,7 @@ def stage() -> Iterator[LocalStage]:
         folders = [running.server.host, running.aws.folder]
         assert all(processes_of(folder) for folder in folders)
         yield running
+        logged = [*running.log.lines(), *running.reconcile_log.lines()]
     assert [processes_of(folder) for folder in folders] == [[], []]
+    assert logged
+    assert telling(logged) == []

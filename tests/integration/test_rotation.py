@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from pg8000.native import literal
 
+from local.database import PASSWORD
 from services.ingestion.handler import lambda_handler as ingest_handler
 from services.reconciliation.handler import lambda_handler as reconcile_handler
 from shared.errors import SourceError
@@ -13,6 +15,7 @@ from shared.secrets import secrets_provider
 from tests.helpers.lambda_context import CONTEXT
 
 ROLE = "rotated"
+FIRST, SECOND, THIRD = (f"{PASSWORD}, {word}" for word in ("first", "second", "third"))
 HANDLERS = pytest.mark.parametrize(
     "handler", [ingest_handler, reconcile_handler], ids=["ingest", "reconcile"]
 )
@@ -26,15 +29,15 @@ def set_password(server):
         with closing(server.connect()) as connection:
             connection.run(sql)
 
-    execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'first' IN ROLE reader")
-    yield lambda password: execute(f"ALTER ROLE {ROLE} PASSWORD '{password}'")
+    execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD {literal(FIRST)} IN ROLE reader")
+    yield lambda password: execute(f"ALTER ROLE {ROLE} PASSWORD {literal(password)}")
     execute(f"DROP ROLE {ROLE}")
 
 
 @pytest.fixture
 def reads(deployed, set_password):
     """How often the secret was read since the process is warm: an entry each."""
-    deployed(username=ROLE, password="first")
+    deployed(username=ROLE, password=FIRST)
     made = []
     events = secrets_provider().client.meta.events
     events.register("before-send.secretsmanager", lambda **_: made.append("read"))
@@ -58,8 +61,8 @@ def refusals(server):
 
 @HANDLERS
 def test_a_changed_password_is_read_afresh_once(deployed, set_password, reads, refusals, handler):
-    set_password("second")
-    deployed(username=ROLE, password="second")
+    set_password(SECOND)
+    deployed(username=ROLE, password=SECOND)
     handler({}, CONTEXT)
     handler({}, CONTEXT)
     assert (reads, refusals()) == (["read"], 1)
@@ -67,7 +70,7 @@ def test_a_changed_password_is_read_afresh_once(deployed, set_password, reads, r
 
 def test_a_password_that_stays_wrong_is_one_error_after_one_read(set_password, reads, refusals):
     """And after one log-in: the server need not be asked twice about the same password."""
-    set_password("second")
+    set_password(SECOND)
     with pytest.raises(SourceError, match=r"28P01.* Put the right username and password"):
         ingest_handler({}, CONTEXT)
     assert (reads, refusals()) == (["read"], 1)
@@ -76,8 +79,8 @@ def test_a_password_that_stays_wrong_is_one_error_after_one_read(set_password, r
 def test_a_new_password_that_is_wrong_too_is_one_error_after_one_read(
     deployed, set_password, reads, refusals
 ):
-    set_password("second")
-    deployed(username=ROLE, password="third")
+    set_password(SECOND)
+    deployed(username=ROLE, password=THIRD)
     with pytest.raises(SourceError, match="28P01") as failure:
         ingest_handler({}, CONTEXT)
     assert type(failure.value) is SourceError
