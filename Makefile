@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package clean
+.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -76,5 +76,18 @@ format: setup ## let ruff mend what it can
 package: setup ## build what `sls deploy` would upload, into .serverless
 	python -m local.package --stage $(STAGE)
 
+.venv-audit/installed: requirements-audit.txt .python-version
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	@touch $@
+
+# All three are run, whatever the first one finds. An advisory that can't be asked for is a failure.
+audit: package .venv-audit/installed ## look for known holes: in the template, the Python and the Node packages
+	@failed=; \
+	.venv-audit/bin/checkov --config-file .checkov.yml -f .serverless/cloudformation-template-update-stack.json || failed=1; \
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r layers/pandas-pg8000/requirements.txt -r constraints.txt || failed=1; \
+	npm audit || failed=1; \
+	test -z "$$failed"
+
 clean: ## remove everything that make has built
-	rm -rf .venv node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
