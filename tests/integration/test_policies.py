@@ -18,6 +18,8 @@ from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.policies import Need, grants_of, recorded, refused, spare
 from tests.helpers.runs import Place
 
+SOME_TABLES = {"tables": ["payment", "staff"]}
+
 # What Lambda itself does, with the function's role: it writes the log, and puts the function into
 # the VPC.
 BY_LAMBDA = [
@@ -29,16 +31,21 @@ BY_LAMBDA = [
 ]
 
 
-@pytest.fixture
-def values(deployed, bucket):
+def values(bucket_name, secret):
     """What stands for the params and pseudo parameters in roles.yml."""
     return {
         "AWS::Partition": "aws",
         "AWS::Region": "eu-west-2",
         "AWS::AccountId": "123456789012",  # moto's
-        "param:bucketName": bucket.name,
-        "param:databaseSecret": os.environ["DB_SECRET_ID"],
+        "param:bucketName": bucket_name,
+        "param:databaseSecret": secret,
     }
+
+
+@pytest.fixture
+def grants(deployed, bucket):
+    """Return what a role grants where the function runs."""
+    return lambda role: grants_of(role, values(bucket.name, os.environ["DB_SECRET_ID"]))
 
 
 def changed(totesys):
@@ -57,26 +64,26 @@ def is_exact(needs, grants):
     assert [grant.action for grant in spare(needs, grants)] == BY_LAMBDA
 
 
-def test_ingest_may_do_what_it_does_and_nothing_else(values, totesys, bucket):
+def test_ingest_may_do_what_it_does_and_nothing_else(grants, totesys, bucket):
     with recorded() as needs:
         ingest_handler({}, CONTEXT)  # finds nothing in the bucket
         changed(totesys)
         ingest_handler({}, CONTEXT)
     changed(totesys)
-    Place(totesys, bucket, TABLES, {}).die_after_claiming()
+    Place(totesys, bucket, SOME_TABLES["tables"], {}).die_after_claiming()
     lose(bucket, keys.latest_key("staff"))
     with recorded() as healing:
-        ingest_handler({}, CONTEXT)  # lands what is claimed, and rebuilds what is lost
+        ingest_handler(SOME_TABLES, CONTEXT)  # lands what is claimed, and rebuilds what is lost
     assert landed.ids(bucket, "staff")
-    is_exact(needs | healing, grants_of("IngestRole", values))
+    is_exact(needs | healing, grants("IngestRole"))
     written = {need.resource.split("/")[1] for need in needs if need.action == "s3:PutObject"}
     assert written == {*TABLES, "claims", "changes"}
 
 
-def test_reconcile_may_do_what_it_does_and_nothing_else(values, totesys, bucket):
-    ingest_handler({}, CONTEXT)
+def test_reconcile_may_do_what_it_does_and_nothing_else(grants, totesys, bucket):
+    ingest_handler(SOME_TABLES, CONTEXT)
     changed(totesys)
-    ingest_handler({}, CONTEXT)
+    ingest_handler(SOME_TABLES, CONTEXT)
     secrets_provider.cache_clear()  # it has a process of its own
     with recorded() as needs:
         reconcile_handler({}, CONTEXT)
@@ -84,24 +91,23 @@ def test_reconcile_may_do_what_it_does_and_nothing_else(values, totesys, bucket)
     with recorded() as searching:
         report = reconcile_handler({}, CONTEXT)  # over that of before
     assert report["tables"]["staff"]["missing"]
-    is_exact(needs | searching, grants_of("ReconcileRole", values))
+    is_exact(needs | searching, grants("ReconcileRole"))
 
 
-def test_what_is_not_granted_is_refused(values, bucket):
-    grants = grants_of("ReconcileRole", values)
-    arn = f"arn:aws:s3:::{bucket.name}"
-    secret = f"arn:aws:secretsmanager:eu-west-2:123456789012:secret:{bucket.name}/totesys"
+def test_what_is_not_granted_is_refused():
+    grants = grants_of("ReconcileRole", values("landing", "prod/totesys"))
+    secret = "arn:aws:secretsmanager:eu-west-2:123456789012:secret:prod/totesys"
     granted = {
-        Need("s3:ListBucket", arn),
-        Need("s3:PutObject", f"{arn}/reconcile/2024-11-11.json"),
+        Need("s3:ListBucket", "arn:aws:s3:::landing"),
+        Need("s3:PutObject", "arn:aws:s3:::landing/reconcile/2024-11-11.json"),
         Need("secretsmanager:GetSecretValue", f"{secret}-a1B2c3"),
     }
     others = {
-        Need("s3:ListBucket", f"{arn}/staff/"),
-        Need("s3:ListBucket", f"{arn}-2"),
-        Need("s3:PutObject", f"{arn}/staff/latest.json"),
-        Need("s3:DeleteObject", f"{arn}/staff/latest.json"),
-        Need("s3:GetObject", f"{arn}-2/staff/latest.json"),
+        Need("s3:ListBucket", "arn:aws:s3:::landing/staff/"),
+        Need("s3:ListBucket", "arn:aws:s3:::landing-2"),
+        Need("s3:PutObject", "arn:aws:s3:::landing/staff/latest.json"),
+        Need("s3:DeleteObject", "arn:aws:s3:::landing/staff/latest.json"),
+        Need("s3:GetObject", "arn:aws:s3:::landing-2/staff/latest.json"),
         Need("secretsmanager:GetSecretValue", f"{secret}-2-a1B2c3"),
     }
     assert refused(granted | others, grants) == others

@@ -15,6 +15,7 @@ from shared.secrets import secrets_provider
 from tests.helpers.lambda_context import CONTEXT
 
 ROLE = "rotated"
+ONE_TABLE = {"tables": ["department"]}
 FIRST, SECOND, THIRD = (f"{PASSWORD}, {word}" for word in ("first", "second", "third"))
 HANDLERS = pytest.mark.parametrize(
     "handler", [ingest_handler, reconcile_handler], ids=["ingest", "reconcile"]
@@ -41,7 +42,7 @@ def reads(deployed, set_password):
     made = []
     events = secrets_provider().client.meta.events
     events.register("before-send.secretsmanager", lambda **_: made.append("read"))
-    ingest_handler({}, CONTEXT)
+    ingest_handler(ONE_TABLE, CONTEXT)
     assert made == ["read"]
     made.clear()
     return made
@@ -63,8 +64,8 @@ def refusals(server):
 def test_a_changed_password_is_read_afresh_once(deployed, set_password, reads, refusals, handler):
     set_password(SECOND)
     deployed(username=ROLE, password=SECOND)
-    handler({}, CONTEXT)
-    handler({}, CONTEXT)
+    handler(ONE_TABLE, CONTEXT)  # the reconcile opens a session for each table, whatever the event
+    ingest_handler(ONE_TABLE, CONTEXT)
     assert (reads, refusals()) == (["read"], 1)
 
 
@@ -72,7 +73,7 @@ def test_a_password_that_stays_wrong_is_one_error_after_one_read(set_password, r
     """And after one log-in: the server need not be asked twice about the same password."""
     set_password(SECOND)
     with pytest.raises(SourceError, match=r"28P01.* Put the right username and password"):
-        ingest_handler({}, CONTEXT)
+        ingest_handler(ONE_TABLE, CONTEXT)
     assert (reads, refusals()) == (["read"], 1)
 
 
@@ -82,7 +83,7 @@ def test_a_new_password_that_is_wrong_too_is_one_error_after_one_read(
     set_password(SECOND)
     deployed(username=ROLE, password=THIRD)
     with pytest.raises(SourceError, match="28P01") as failure:
-        ingest_handler({}, CONTEXT)
+        ingest_handler(ONE_TABLE, CONTEXT)
     assert type(failure.value) is SourceError
     assert (reads, refusals()) == (["read"], 2)
 
@@ -90,5 +91,5 @@ def test_a_new_password_that_is_wrong_too_is_one_error_after_one_read(
 def test_a_fault_that_is_not_the_password_reads_nothing(set_password, reads, totesys):
     totesys.connect().run(f"REVOKE CONNECT ON DATABASE {totesys.name} FROM PUBLIC")
     with pytest.raises(SourceError, match="42501"):
-        ingest_handler({}, CONTEXT)
+        ingest_handler(ONE_TABLE, CONTEXT)
     assert reads == []

@@ -58,7 +58,7 @@ def refused(front, match, error=SourceError):
 
 @pytest.mark.parametrize(
     ("name", "host"),
-    [("db.example.com", "localhost"), ("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")],
+    [("db.example.com", "localhost"), ("localhost", "127.0.0.1")],
 )
 def test_a_certificate_of_another_name_is_refused(reached, ours, name, host):
     with reached(ours.issue(name), host) as front:
