@@ -127,8 +127,9 @@ def _render(position: Position, last: int, data: pd.DataFrame) -> tuple[int, byt
     """Return how many rows lie above the position up to an id, and these rows as JSON lines."""
     from shared.jsonlines import to_json_lines
 
-    ids = data[id_column(position.table)]
-    rows = data[(ids > position.row_id) & (ids <= last)]
+    ids = data[id_column(position.table)].to_numpy()
+    begin, end = ids.searchsorted([position.row_id, last], side="right")
+    rows = data.iloc[begin:end]
     return len(rows), to_json_lines(rows)
 
 

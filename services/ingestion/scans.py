@@ -110,20 +110,28 @@ class ChangeRun:
         scan = self._scan
         assert scan is not None
         if scan.above < scan.up_to:
-            self._description = self._description or source.describe(self.state.table, connection)
-            stretch = versions.get_changed_rows(
-                self._description, connection, scan.above, scan.up_to, self.state.done, batch_rows
+            last, has_changed = versions.look_through(
+                self.state.table, connection, scan.above, scan.up_to, self.state.done, batch_rows
             )
-            inspector.inspect(stretch.rows)
-            if not self._fits(stretch, batch_rows):
-                self._put(bucket)
-            self._found += [stretch] if len(stretch.rows) else []
-            self._scan = scan = replace(scan, above=stretch.last)
+            if has_changed:
+                stretch = self._read(connection, scan.above, last, batch_rows)
+                inspector.inspect(stretch.rows)
+                if not self._fits(stretch, batch_rows):
+                    self._put(bucket)
+                self._found.append(stretch)
+                last = stretch.last
+            self._scan = scan = replace(scan, above=last)
         if scan.above >= scan.up_to:
             self._put(bucket)
             if self._is_settled:
                 self.state = replace(self.state, done=scan.mark)
             self._save(bucket)
+
+    def _read(self, connection: Connection, above: int, last: int, batch_rows: int) -> Stretch:
+        self._description = self._description or source.describe(self.state.table, connection)
+        return versions.get_changed_rows(
+            self._description, connection, above, last, self.state.done, batch_rows
+        )
 
     def _fits(self, stretch: Stretch, batch_rows: int) -> bool:
         """Tell whether a stretch goes into one object with what was found so far."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier
 
-from services.ingestion.batches import read_on
+from services.ingestion.batches import read_on, refuse_inexact_reads
+from services.ingestion.tables import id_column
 from shared.database import database_errors
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from services.ingestion.marks import Mark
 
 _STRETCH = """
-SELECT coalesce(max({id}), {up_to}) FROM (
-    SELECT t.{id} FROM {table} AS t WHERE t.{id} > {above} AND t.{id} <= {up_to}
-    ORDER BY t.{id} LIMIT {limit}
-) AS ids
+SELECT coalesce(max({id}), {up_to}), coalesce(bool_or(is_new), false),
+       now() <> statement_timestamp(), pg_is_in_recovery()
+FROM (
+    SELECT t.{id}, {condition} AS is_new FROM {table} AS t
+    WHERE t.{id} > {above} AND t.{id} <= {up_to} ORDER BY t.{id} LIMIT {limit}
+) AS stretch
 """
 _CHANGED = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {last} AND "
 
@@ -43,7 +46,7 @@ class Stretch:
 
     Attributes:
         rows: the changed rows, by id.
-        last: the stretch's last id.
+        last: the last id that was looked at.
         size: how many characters the server sent.
         repeated: how many of the rows were visible at the earlier mark, and come again because of a
             transaction that was open then.
@@ -55,33 +58,59 @@ class Stretch:
     repeated: int
 
 
-def get_changed_rows(
-    description: Description,
-    connection: Connection,
-    above: int,
-    up_to: int,
-    since: Mark | None,
-    limit: int,
-) -> Stretch:
-    """Look through the next rows above an id for those that have a new version.
+def look_through(
+    table: str, connection: Connection, above: int, up_to: int, since: Mark | None, limit: int
+) -> tuple[int, bool]:
+    """Look through the next rows above an id: does any of them have a new version?
 
     Args:
-        description: of the table.
+        table: its name.
         connection: a session in autocommit, on a primary.
         above: where the stretch begins.
         up_to: where it ends at the latest.
         since: what is old; every row is new without it.
-        limit: how many rows to look at, and to return at most; fewer if they are long.
+        limit: how many rows to look at.
+
+    Returns:
+        The stretch's last id, and whether there is such a row.
 
     Raises:
         SourceError: no permission, inside a transaction, on a standby.
         SourceUnavailableError: the database could not be reached, or broke off.
     """
-    names = {"id": identifier(description.id_column), "table": identifier(description.table)}
+    names = {"id": identifier(id_column(table)), "table": identifier(table)}
     bounds = {"above": int(above), "up_to": int(up_to), "limit": int(limit)}
+    sql = _STRETCH.format(**names, **bounds, condition=not_below_base(since))
+    with database_errors(f"Reading the changes of {table!r}"):
+        [[last, has_changed, in_transaction, on_standby]] = connection.run(sql)
+        refuse_inexact_reads(table, in_transaction=in_transaction, on_standby=on_standby)
+    return last, has_changed
+
+
+def get_changed_rows(
+    description: Description,
+    connection: Connection,
+    above: int,
+    last: int,
+    since: Mark | None,
+    limit: int,
+) -> Stretch:
+    """Return those rows above an id up to another that have a new version.
+
+    Args:
+        description: of the table.
+        connection: a session in autocommit, on a primary.
+        above: where the stretch begins.
+        last: where it ends.
+        since: as of `look_through`.
+        limit: how many rows to return at most; fewer if they are long.
+
+    Raises:
+        SourceError, SourceUnavailableError: as `look_through`.
+    """
+    names = {"id": identifier(description.id_column), "table": identifier(description.table)}
     changed_rows = _CHANGED + not_below_base(since)
     with database_errors(f"Reading the changes of {description.table!r}"):
-        [[last]] = connection.run(_STRETCH.format(**names, **bounds))
         found = read_on(description, connection, changed_rows, above, limit, last=last)
         rows = found.rows
         rows.attrs = {"description": description}

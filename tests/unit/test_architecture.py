@@ -20,7 +20,7 @@ ALLOWED = {
     },
     "scans": {"batches", "source", "versions", "changes", "contracts", "marks", "keys"},
     "survey": {"marks", "tables"},
-    "versions": {"batches", "marks"},
+    "versions": {"batches", "marks", "tables"},
     "changes": {"keys", "marks"},
     "marks": set(),
     "source": {"batches", "columns", "tables"},
