@@ -76,6 +76,9 @@ def main(way: str, secret: dict[str, Any]) -> None:
     from shared.settings import Credentials
 
     credentials = Credentials.from_secret("benchmark", json.dumps(secret))
+    import pandas as pd  # a cold start's cost, see `ticks`
+
+    assert pd.__version__
     with connect(credentials, Path("none"), 600) as connection:
         [[pid]] = connection.run("SELECT pg_backend_pid()")
         stat = Path(f"/proc/{pid}/stat")

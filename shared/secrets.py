@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.config import Config
@@ -30,13 +31,13 @@ def get_credentials(secret_id: str, *, fresh: bool = False) -> Credentials:
 @cache
 def secrets_provider() -> SecretsProvider:
     """Return the process's provider, which keeps a secret for a while and gives up in time."""
-    return SecretsProvider(
-        boto_config=Config(
-            connect_timeout=5,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 3},
-        )
+    config = Config(
+        connect_timeout=5,
+        read_timeout=10,
+        retries={"mode": "standard", "total_max_attempts": 3},
     )
+    # A client of the session that all share: one of its own would load boto3's data once more.
+    return SecretsProvider(boto3_client=boto3.client("secretsmanager", config=config))
 
 
 def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailableError:
