@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 INTERVAL ?= 600
+TESTS ?= not long
 STAGE ?= prod
 
 # What make installs is what its commands run: the venv's python also for `sls`.
@@ -51,12 +52,13 @@ bench: setup ## measure speed, memory and cost against psql and dlt, some ten mi
 test: lint ## lint and all tests but the long ones
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
 
-test-fast: setup ## unit and integration tests only
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration
+test-fast: setup ## unit and integration tests of a minute, for while you work
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration \
+		TESTS="not long and not thorough"
 
 # Side by side, because each waits a lot: for servers, for writers, for the deployment.
 test-unit test-integration test-e2e: setup
-	python -m pytest -m "not long" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
+	python -m pytest -m "$(TESTS)" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
 
 test-long: setup ## the tests that take minutes
 	python -m pytest -m long

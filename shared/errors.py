@@ -7,6 +7,8 @@ state machine does. A test holds the two against each other.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -75,6 +77,20 @@ class TransientIngestionError(IngestionError):
     """Some tables failed, each of them for a reason that another try may mend."""
 
     transient = True
+
+
+def explained(error: Exception) -> PipelineError:
+    """Return an error of ours; for any other, what can be said of it.
+
+    That is not its message, which may quote a value of a row.
+    """
+    if isinstance(error, PipelineError):
+        return error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    wrapped = PipelineError(f"Unexpected {type(error).__name__} in {place}. Please report it.")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def run_error(

@@ -12,7 +12,7 @@ from services.ingestion.replay import replay, requested_range
 from services.ingestion.tables import TABLES, tables_without_changes
 from shared import telemetry
 from shared.clients import database_session, s3_client
-from shared.errors import EventError, IngestionError
+from shared.errors import EventError, IngestionError, explained
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             summary = _replay(wanted, settings, context)
         else:
             summary = _run(requested_tables(event), settings, context)
-    except Exception as error:
-        telemetry.failure("The run failed", error)
-        raise
+    except Exception as error:  # noqa: BLE001 - raised again, as what can be said of it
+        failure = explained(error)
+        telemetry.failure("The run failed", failure)
+        raise failure from failure.__cause__
     finally:
         telemetry.emit(
             {"Heartbeat": 1, "RunSeconds": time.monotonic() - started},

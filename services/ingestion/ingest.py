@@ -15,12 +15,10 @@ row left to land. docs/exactness.md has the argument.
 from __future__ import annotations
 
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.ingestion import landing, source
@@ -32,15 +30,15 @@ from services.ingestion.positions import (
     read_position,
     save_position,
 )
-from services.ingestion.progress import Progress
 from services.ingestion.scans import ChangeRun
 from services.ingestion.survey import Survey, highest_ids, survey
+from services.ingestion.table_run import TableRun, stale
 from shared import telemetry
-from shared.errors import PipelineError, run_error
+from shared.errors import PipelineError, explained, run_error
 from shared.objects import Bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pandas as pd
     from mypy_boto3_s3 import S3Client
@@ -68,65 +66,6 @@ class Limits:
     writer_wait_seconds: float = 30.0
     seconds_left: Callable[[], float] = _for_ever
     without_changes: Collection[str] = ()
-
-
-@dataclass(slots=True)
-class TableRun:
-    """What happened to one table in a run.
-
-    `to_read` says whether it has rows to read, as far as is known; `observed` is the number of the
-    step at which it was last seen to have no more, `landed_at` of the last one that found some.
-    """
-
-    table: str
-    from_row_id: int
-    position: Position
-    inspector: Inspector
-    changes: ChangeRun | None = None
-    progress: Progress = field(default_factory=Progress)
-    rows: int = 0
-    bytes: int = 0
-    held_back_rows: int = 0
-    keys: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    is_healed: bool = False
-    to_read: bool = True
-    observed: int = 0
-    landed_at: int = 0
-    more: bool = False
-    all_ours: bool = True
-
-    @property
-    def is_looking(self) -> bool:
-        """Whether it is at the table's changes, or would be if there were time."""
-        return self.changes is not None and not self.changes.over and not self.to_read
-
-    @property
-    def watermark_age_seconds(self) -> int:
-        """How long the watermark has stood still while rows wait: 0 if none do, or it moved."""
-        if not self.held_back_rows or self.rows:
-            return 0
-        return self.position.latest.age_seconds
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the log line and the result of the run say."""
-        return {
-            "rows": self.rows,
-            "from_row_id": self.from_row_id,
-            "latest_row_id": self.position.row_id,
-            "held_back_rows": self.held_back_rows,
-            "watermark_age_seconds": self.watermark_age_seconds,
-            "contract_violations": len(self.inspector.reported),
-            "key": self.keys[-1] if self.keys else None,
-            "objects": len(self.keys),
-            "bytes": self.bytes,
-            "duration_ms": round(self.seconds * 1000),
-            "changes": self.changes.rows if self.changes else 0,
-            "changes_repeated": self.changes.repeated if self.changes else 0,
-            "changes_key": self.changes.objects[-1]
-            if self.changes and self.changes.objects
-            else None,
-        }
 
 
 def ingest(
@@ -199,7 +138,7 @@ class _Run:
                 run = TableRun(table, at.row_id, at, Inspector(table), stream)
                 self._compare(run, seen)
                 runs.append(run)
-        self._report_set_back([run for run in runs if _is_set_back(run, seen.highest_ids)])
+        self._report_set_back([run for run in runs if run.is_set_back(seen.highest_ids)])
         return runs
 
     def _ask_source(self, tables: Sequence[str]) -> Survey:
@@ -210,7 +149,7 @@ class _Run:
 
     def _compare(self, run: TableRun, seen: Survey) -> None:
         """Note what there is to do; a table that was declared anew is read, which reports it."""
-        has_news = _has_news(run, seen.highest_ids)
+        has_news = run.has_news(seen.highest_ids)
         run.to_read = has_news or not run.inspector.expects(seen.declared.get(run.table))
         run.progress.highest_id = seen.highest_ids.get(run.table)
         if run.changes:
@@ -220,8 +159,8 @@ class _Run:
         """Warn of tables that end below what has landed, if that is not what landed meanwhile."""
         highest = self._highest_ids(runs) if runs else {}
         for run in runs:
-            if _is_set_back(run, highest):
-                _warn_set_back(run, highest[run.table])
+            if run.is_set_back(highest):
+                run.warn_set_back(highest[run.table])
 
     def _highest_ids(self, runs: list[TableRun]) -> dict[str, int]:
         with suppress(PipelineError):  # as above
@@ -249,23 +188,13 @@ class _Run:
             self._timed(run, self._look_for_changes)
 
     def _stale(self, runs: list[TableRun]) -> list[TableRun]:
-        """Return the tables that were last seen before rows of a table in front of them were read.
-
-        What these rows refer to may be there by now. Of each round only tables behind the first
-        one that had rows are stale, so rounds come to an end.
-        """
-        stale, landed_at = [], 0
-        for run in runs:
-            if run.observed < landed_at and not run.to_read and run.table not in self.failures:
-                stale.append(run)
-            landed_at = max(landed_at, run.landed_at)
-        return stale
+        return [run for run in stale(runs) if run.table not in self.failures]
 
     def _look_again(self, runs: list[TableRun]) -> None:
         if runs:
             step, highest = next(self.steps), self._highest_ids(runs)
             for run in runs:
-                run.observed, run.to_read = step, _has_news(run, highest)
+                run.observed, run.to_read = step, run.has_news(highest)
 
     def _alive(self, runs: list[TableRun]) -> list[TableRun]:
         return [run for run in runs if run.table not in self.failures]
@@ -354,40 +283,8 @@ class _Run:
         """Keep a table's failure for the end of the run: it stops no other table."""
         try:
             yield
-        except PipelineError as error:
-            self.failures[table] = error
         except Exception as error:  # noqa: BLE001 - a fault of ours in one table is that table's
-            self.failures[table] = _unexpected(error)
+            self.failures[table] = explained(error)
         else:
             return
         telemetry.failure(f"Table {table!r} failed", self.failures[table], table=table)
-
-
-def _has_news(run: TableRun, highest: Mapping[str, int]) -> bool:
-    """Tell whether there are rows above the watermark; below it none is still to come."""
-    return run.table not in highest or run.position.row_id < highest[run.table]
-
-
-def _is_set_back(run: TableRun, highest: Mapping[str, int]) -> bool:
-    return run.table in highest and highest[run.table] < run.position.row_id
-
-
-def _warn_set_back(run: TableRun, highest: int) -> None:
-    telemetry.logger().warning(
-        "The table ends below what has landed: rows were deleted, or the database was set back. "
-        "New rows with ids up to latest_row_id do not land here",
-        extra={
-            "table": run.table,
-            "highest_row_id": highest,
-            "latest_row_id": run.position.row_id,
-        },
-    )
-
-
-def _unexpected(error: Exception) -> PipelineError:
-    """Return what can be said of a fault of ours without its message, which may quote a value."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    wrapped = PipelineError(f"Unexpected {type(error).__name__} in {place}. Please report it.")
-    wrapped.__cause__ = error
-    return wrapped

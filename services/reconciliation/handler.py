@@ -11,7 +11,7 @@ from services.reconciliation import report
 from services.reconciliation.reconcile import reconcile
 from shared import telemetry
 from shared.clients import database_session, s3_client
-from shared.errors import PipelineError, run_error
+from shared.errors import PipelineError, explained, run_error
 from shared.objects import Bucket
 from shared.settings import Settings
 
@@ -32,9 +32,10 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
     """
     try:
         return _run(Settings.from_env(os.environ))
-    except Exception as error:
-        telemetry.failure("The reconcile failed", error)
-        raise
+    except Exception as error:  # noqa: BLE001 - raised again, as what can be said of it
+        failure = explained(error)
+        telemetry.failure("The reconcile failed", failure)
+        raise failure from failure.__cause__
 
 
 def _run(settings: Settings) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from shared.errors import (
 from tests.helpers import landed
 from tests.helpers.lambda_context import CONTEXT
 
+pytestmark = pytest.mark.thorough
+
 
 def metrics(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]

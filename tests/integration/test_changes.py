@@ -30,6 +30,8 @@ from tests.helpers.changing import (
 from tests.helpers.exactly_once import content
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def place(database, bucket):

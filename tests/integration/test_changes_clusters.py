@@ -15,6 +15,8 @@ from tests.conftest import Database
 from tests.helpers.changing import INSERT, SCHEMA, changed, check_both, update, write
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 ROUND = 2**32
 
 

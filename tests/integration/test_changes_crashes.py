@@ -25,6 +25,8 @@ from tests.helpers.runs import Place, without_retries
 from tests.helpers.steps import PausedRun
 from tests.integration.test_crashes import killed_at, steps_of
 
+pytestmark = pytest.mark.thorough
+
 UPDATE_ALL = "UPDATE thing SET name = name || '.'"
 INSERT_MORE = "INSERT INTO thing (name) SELECT 'more' FROM generate_series(1, 3)"
 DELETE_MORE = "DELETE FROM thing WHERE name LIKE 'more%'"

@@ -24,6 +24,8 @@ from tests.helpers.writers import TABLES, Writer, create_tables
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.thorough
+
 WRITERS = 4
 
 

@@ -23,6 +23,8 @@ from shared.errors import ConfigError, IngestionError
 from tests.helpers import landed
 from tests.helpers.contracts import broken_rows, contract_of
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ODD = """

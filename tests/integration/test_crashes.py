@@ -14,6 +14,8 @@ import pytest
 from local import totesys as totesys_database
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 TICK = ("payment", "transaction", "sales_order", "address")
 NEW_ADDRESS = (
     "INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated) "

@@ -18,6 +18,8 @@ from shared.errors import IngestionError, SourceError
 from shared.settings import Credentials
 from tests.helpers import landed
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/deploying.md").read_text()
 CREATE, DROP = (

@@ -18,6 +18,8 @@ from tests.helpers import landed
 from tests.helpers.cloudwatch import metric_filters
 from tests.helpers.drifts import COPIED, DRIFTS, WAVES, Damage, said, values_of
 
+pytestmark = pytest.mark.thorough
+
 PATTERN = metric_filters()["ErrorLinesFilter"]["FilterPattern"]
 
 
@@ -86,6 +88,7 @@ def test_a_table_without_new_rows_is_named_as_long_as_it_is_declared_anew(ingest
     assert said(ingestion.run()) == [line for line in expected if line[0] != "design"]
 
 
+@pytest.mark.long
 def test_every_value_of_another_format_is_named_once(ingestion):
     for wave in range(WAVES):
         last = ingestion.damage.break_values(wave)

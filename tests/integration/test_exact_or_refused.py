@@ -15,6 +15,8 @@ from services.ingestion.source import get_settled_rows
 from shared.errors import SourceError
 from tests.helpers.entries import SERIAL, Entries, ids
 
+pytestmark = pytest.mark.thorough
+
 WARNING = "Late rows of this table may be missed"
 
 

@@ -12,6 +12,8 @@ from tests.helpers import landed
 from tests.helpers.faults import faulty_s3, refused
 from tests.helpers.runs import Place, without_retries
 
+pytestmark = pytest.mark.thorough
+
 TABLES = ("first", "second", "third", "fourth")
 INSERT = "INSERT INTO {table} DEFAULT VALUES"
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Reader = Callable[[int, Connection], list[int]]
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def entries(database):

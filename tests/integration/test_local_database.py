@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Database
 
+pytestmark = pytest.mark.thorough
+
 as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
 
 _DIES_HARD = """

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from local.database import Server
 
+pytestmark = pytest.mark.thorough
+
 # In their order; `?` is nullable, ts3 a timestamp(3) without time zone.
 COLUMNS = {
     "address": "address_id int4, address_line_1 text, address_line_2 text?, district text?, "

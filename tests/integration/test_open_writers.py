@@ -10,6 +10,8 @@ import pytest
 from services.ingestion import get_table_data
 from tests.helpers.entries import INSERT, LIST, SERIAL, Entries, Interleaved, ids, wait_for
 
+pytestmark = pytest.mark.thorough
+
 FIRST_POLL = LIST + 1
 
 # A sequence that the catalogue knows no table of: what is left is the locks on the tables.

@@ -12,6 +12,8 @@ from tests.helpers.exactly_once import restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import PausedRun
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 
 

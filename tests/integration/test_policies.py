@@ -18,6 +18,8 @@ from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.policies import Need, grants_of, recorded, refused, spare
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 SOME_TABLES = {"tables": ["payment", "staff"]}
 
 # What Lambda itself does, with the function's role: it writes the log, and puts the function into

@@ -28,6 +28,8 @@ from tests.helpers.exactly_once import restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import on_every_step
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT '{\"thing_id\":1}' FROM generate_series(1, 3)"
 EXPLICIT = "INSERT INTO thing VALUES (5, 'mine')"
 

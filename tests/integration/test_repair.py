@@ -14,6 +14,8 @@ from tests.helpers.exactly_once import content, restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import operations
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 LATEST = "thing/latest.json"
 

@@ -16,6 +16,8 @@ from tests.helpers import landed
 from tests.helpers.exactly_once import content
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, {})"
 
 

@@ -14,6 +14,8 @@ from shared.errors import SourceError
 from shared.secrets import secrets_provider
 from tests.helpers.lambda_context import CONTEXT
 
+pytestmark = pytest.mark.thorough
+
 ROLE = "rotated"
 ONE_TABLE = {"tables": ["department"]}
 FIRST, SECOND, THIRD = (f"{PASSWORD}, {word}" for word in ("first", "second", "third"))

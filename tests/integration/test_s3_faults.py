@@ -20,6 +20,8 @@ from tests.helpers.exactly_once import content
 from tests.helpers.faults import faulty_s3, refused
 from tests.helpers.runs import Place, without_retries
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 
 TRANSIENT = {

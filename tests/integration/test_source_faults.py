@@ -15,6 +15,8 @@ from shared.errors import PipelineError, SourceUnavailableError, TransientIngest
 from tests.helpers.cuts import cut_database
 from tests.helpers.runs import Place
 
+pytestmark = pytest.mark.thorough
+
 INSERT = "INSERT INTO thing (name) SELECT repeat('x', 99) FROM generate_series(1, 200)"
 OTHER = "other_thing"
 WAITING = (

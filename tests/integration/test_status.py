@@ -19,6 +19,8 @@ from shared.settings import Settings
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def settings(totesys, bucket, aws):

@@ -55,6 +55,7 @@ def test_every_table_stands_before_the_tables_it_refers_to(totesys):
         assert TABLES.index(table) < TABLES.index(parent), column
 
 
+@pytest.mark.thorough
 def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, bucket):
     foreign_keys = references(totesys.connect())
     reader = totesys.connect()

@@ -13,6 +13,8 @@ from tests.helpers.certificates import DAY, Authority
 from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.tls import tls_front
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):

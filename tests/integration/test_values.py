@@ -16,6 +16,8 @@ from tests.helpers import landed
 from tests.helpers.pg_tables import Column, Table, assert_lines_hold, tables
 from tests.helpers.pg_types import SCHEMA, TYPES
 
+pytestmark = pytest.mark.thorough
+
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 SESSION = (
     "SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'iso_8601';"

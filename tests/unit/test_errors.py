@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from shared.errors import (
@@ -8,6 +10,7 @@ from shared.errors import (
     SourceError,
     SourceUnavailableError,
     TransientIngestionError,
+    explained,
     run_error,
 )
 
@@ -37,3 +40,12 @@ def test_the_error_of_a_run_names_every_table_and_reason():
     assert message.startswith("2 table(s) failed.")
     assert "staff: SourceUnavailableError: connection lost" in message
     assert "design: SourceError: permission denied" in message
+
+
+def test_a_fault_of_ours_is_explained_by_its_place_and_not_by_values():
+    with pytest.raises(ValueError, match="s3cr3t") as raised:
+        int("s3cr3t")
+    said = explained(raised.value)
+    assert explained(said) is said
+    assert said.__cause__ is raised.value
+    assert re.fullmatch(r"Unexpected ValueError in test_errors\.py:\d+\. Please .*", str(said))
