@@ -105,7 +105,7 @@ def rows(found: Mapping[str, Any], memory: int) -> Iterator[tuple[str, str, str]
 
 def main() -> None:
     """Print the bill for the figures that `make bench` left."""
-    show(rows(json.loads(RESULTS.read_text()), 1024))
+    show(rows(json.loads(RESULTS.read_text()), FULL_CORE))
 
 
 if __name__ == "__main__":
