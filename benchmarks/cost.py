@@ -16,6 +16,7 @@ from benchmarks.stage import show
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results.json")
 
 # US$, list prices of us-east-1, no free tier; as known on 2026-11-23.
@@ -39,7 +40,6 @@ HOURS = 730
 TICKS = 6 * HOURS
 USUAL_TICKS = TICKS // 10  # with rows in about four tables
 TRANSITIONS = 3
-ALARMS = 13
 # Each metric counts for the hours in which it has a value: those of the stage in all, those of
 # tables when they have rows.
 STAGE_METRICS, TABLE_METRICS, SHARE_OF_HOURS = 8, 2 * 11, 0.3
@@ -72,12 +72,16 @@ def bill(found: Mapping[str, Any], memory: int) -> dict[str, float]:
         "S3 requests": TICKS * gets * PRICES["S3, GET"] + USUAL_TICKS * 20 * PRICES["S3, PUT"],
         "Secrets Manager": PRICES["Secrets Manager, secret"]
         + TICKS * PRICES["Secrets Manager, request"],
-        "Alarms and the key of their topic": ALARMS * PRICES["CloudWatch, alarm"]
+        "Alarms and the key of their topic": _alarms() * PRICES["CloudWatch, alarm"]
         + PRICES["CloudWatch, composite alarm"]
         + PRICES["KMS, key"],
         "Metrics": metrics * PRICES["CloudWatch, metric"],
         "Logs": LOG_GB * PRICES["CloudWatch, GB of logs"],
     }
+
+
+def _alarms() -> int:
+    return (ROOT / "resources" / "alarms.yml").read_text().count("Type: AWS::CloudWatch::Alarm\n")
 
 
 def dms() -> float:

@@ -174,9 +174,9 @@ class _Run:
             if self.limits.seconds_left() <= 0:
                 break
             self._look_again(self._stale(runs))
-        stale = self._stale(runs)
+        unseen = self._stale(runs)
         for run in self._alive(runs):
-            run.more = run.to_read or run in stale
+            run.more = run.to_read or run in unseen
             if run.is_looking:
                 run.more |= self._timed(run, self._pause)
 

@@ -62,9 +62,11 @@ def _reconcile_all(settings: Settings) -> tuple[list[Findings], dict[str, Pipeli
                     settings.bucket_name,
                     with_changes=table not in without_changes,
                 )
-        except PipelineError as error:
-            failures[table] = error
-            telemetry.failure(f"Table {table!r} could not be reconciled", error, table=table)
+        except Exception as error:  # noqa: BLE001 - one table's, whatever it is
+            failures[table] = explained(error)
+            telemetry.failure(
+                f"Table {table!r} could not be reconciled", failures[table], table=table
+            )
         else:
             found.append(findings)
             report.log(findings)

@@ -7,7 +7,6 @@ import random
 import threading
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 import boto3
 import numpy as np
@@ -25,6 +24,7 @@ from shared.database import disconnect
 from shared.errors import IngestionError, SourceError
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
+from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.runs import Place
 from tests.helpers.steps import on_every_step
 
@@ -404,22 +404,15 @@ def test_ids_are_told_as_ranges():
 
 
 @pytest.fixture
-def deployed(totesys, bucket, aws, monkeypatch):
-    """The function's environment, and all of Totesys landed."""
-    aws("secretsmanager").create_secret(Name=totesys.name, SecretString=json.dumps(totesys.secret))
-    monkeypatch.setenv("BUCKET_NAME", bucket.name)
-    monkeypatch.setenv("STAGE", "test")
-    monkeypatch.setenv("DB_SECRET_ID", totesys.name)
-    monkeypatch.setenv("DB_CA_FILE", "shared/rds-ca/eu-west-2.pem")
+def landed_totesys(deployed, totesys, bucket, monkeypatch):
+    """A Totesys all of which has landed, for the handler."""
     monkeypatch.setenv("WITHOUT_CHANGES", "all")
-    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Totesys")
     ingest(TABLES, bucket.client, totesys.connect(), bucket.name, Limits(without_changes=TABLES))
     return totesys
 
 
 def call():
-    context: Any = None  # which the function does not use
-    return lambda_handler({}, context)
+    return lambda_handler({}, CONTEXT)
 
 
 def metrics(printed):
@@ -430,7 +423,7 @@ def metrics(printed):
     ]
 
 
-def test_all_is_well(deployed, bucket, log_lines, capsys):
+def test_all_is_well(landed_totesys, bucket, log_lines, capsys):
     answer = call()
     assert list(answer["tables"]) == list(TABLES)
     assert all(figures["missing"] == 0 for figures in answer["tables"].values())
@@ -443,19 +436,19 @@ def test_all_is_well(deployed, bucket, log_lines, capsys):
     assert said["tables"]["staff"]["missing_ids"] == said["tables"]["staff"]["faults"] == []
     assert not said["tables"]["staff"]["is_cut"]
     # A second call of a day writes over the first.
-    deployed.connect().run("DELETE FROM payment WHERE payment_id = 3")
+    landed_totesys.connect().run("DELETE FROM payment WHERE payment_id = 3")
     assert call()["key"] == answer["key"]
     said = json.loads(landed.body(bucket, answer["key"]))
     assert said["tables"]["payment"]["deleted_ids"] == [[3, 3]]
 
 
 def test_what_is_found_is_told_by_log_metric_and_object(
-    deployed, bucket, log_lines, capsys, monkeypatch
+    landed_totesys, bucket, log_lines, capsys, monkeypatch
 ):
     monkeypatch.setattr(report, "_LISTED", 2)
     [key] = landed.data_keys(bucket, "staff")
     bucket.client.delete_object(Bucket=bucket.name, Key=key)
-    deployed.connect().run("DELETE FROM payment WHERE payment_id IN (3, 5, 8, 9)")
+    landed_totesys.connect().run("DELETE FROM payment WHERE payment_id IN (3, 5, 8, 9)")
     answer = call()
     lines = {line["message"].split(".")[0]: line for line in log_lines()}
     staff = {"level": "ERROR", "table": "staff"}
@@ -476,8 +469,8 @@ def test_what_is_found_is_told_by_log_metric_and_object(
     assert (said["payment"]["deleted"], said["payment"]["is_cut"]) == (4, True)
 
 
-def test_a_table_that_can_not_be_reconciled_stops_no_other(deployed, bucket, log_lines):
-    deployed.connect().run("ALTER TABLE department RENAME TO departments")
+def test_a_table_that_can_not_be_reconciled_stops_no_other(landed_totesys, bucket, log_lines):
+    landed_totesys.connect().run("ALTER TABLE department RENAME TO departments")
     with pytest.raises(IngestionError, match=r"department: SourceError: .*role's search_path"):
         call()
     [key] = bucket.keys("reconcile/")

@@ -7,24 +7,18 @@ import time
 from dataclasses import replace
 
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from services.ingestion.handler import lambda_handler
 from services.ingestion.replay import Range, replay
 from shared.errors import EventError, LandingError, SourceError
 from tests.helpers import landed
 from tests.helpers.exactly_once import content
+from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.runs import Place
 
 pytestmark = pytest.mark.thorough
 
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, {})"
-
-
-class Context(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 240_000
 
 
 @pytest.fixture
@@ -143,23 +137,17 @@ def test_its_failures_are_those_of_a_run(place):
 
 
 @pytest.fixture
-def deployed(totesys, bucket, aws, monkeypatch):
-    """The function's environment, and all of Totesys landed."""
-    aws("secretsmanager").create_secret(Name=totesys.name, SecretString=json.dumps(totesys.secret))
-    monkeypatch.setenv("BUCKET_NAME", bucket.name)
-    monkeypatch.setenv("STAGE", "test")
-    monkeypatch.setenv("DB_SECRET_ID", totesys.name)
-    monkeypatch.setenv("DB_CA_FILE", "shared/rds-ca/eu-west-2.pem")
-    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Totesys")
-    lambda_handler({}, Context())
+def landed_totesys(deployed, totesys):
+    """A Totesys all of which has landed, by the handler."""
+    lambda_handler({}, CONTEXT)
     return totesys
 
 
-def test_the_event_of_the_handler(deployed, bucket, log_lines, capsys):
-    deployed.connect().run("UPDATE payment SET payment_date = 'soon' WHERE payment_id = 7")
+def test_the_event_of_the_handler(landed_totesys, bucket, log_lines, capsys):
+    landed_totesys.connect().run("UPDATE payment SET payment_date = 'soon' WHERE payment_id = 7")
     capsys.readouterr()
     event = {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 100}}
-    answer = lambda_handler(event, Context())
+    answer = lambda_handler(event, CONTEXT)
     assert json.loads(json.dumps(answer)) == answer
     assert answer["more"] is False
     assert answer["again_if_started_after"].startswith(time.strftime("%Y-", time.gmtime()))
@@ -178,9 +166,9 @@ def test_the_event_of_the_handler(deployed, bucket, log_lines, capsys):
     assert not [line for line in emitted if "RowsIngested" in line]
 
 
-def test_an_event_that_asks_for_nonsense_is_refused_and_lands_nothing(deployed, bucket):
+def test_an_event_that_asks_for_nonsense_is_refused_and_lands_nothing(landed_totesys, bucket):
     before = content(bucket)
     replayed = {"table": "payment", "from_row_id": 5, "to_row_id": 5}
     with pytest.raises(EventError, match="There is no id above 5 up to 5"):
-        lambda_handler({"replay": replayed}, Context())
+        lambda_handler({"replay": replayed}, CONTEXT)
     assert content(bucket) == before
