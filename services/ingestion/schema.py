@@ -121,7 +121,7 @@ def _sample_of_objects(
     if found <= {str}:
         return set(values) if keywords else [*[""] * len(found), *nulls]
     if found == {Decimal} and keywords <= _BOUNDS.keys() and "integer" not in types:
-        numbers = [value for value in values if value is not None] if nulls else values
+        numbers = set(values) - {None}
         with suppress(InvalidOperation):  # NaN is neither below nor above anything
             extremes = [min(numbers), max(numbers)]
             if all(map(Decimal.is_finite, extremes)):  # NaN and Infinity land as texts
