@@ -1,17 +1,15 @@
 """Reading rows in portions: no more at once than the server and the Lambda can hold.
 
-A statement reads few rows, so that its buffers stay in the processor's cache, and if the table has
-long ones, only as many as fit into memory. A batch is made of as many statements as its limit
-takes, unless it grows too large before; while one's rows are decoded, the server works on the next.
-For rows above a watermark that is as exact as a single statement, for each reads on from an id that
-the one before has read: an id missing below that was drawn before a row was seen above it, as
-`source` has it.
+A statement reads as many rows as the length of those before lets it, and if the table has long
+ones, only as many as fit into memory. A batch is made of as many statements as its limit takes,
+unless it grows too large before. For rows above a watermark that is as exact as a single statement,
+for each reads on from an id that the one before has read: an id missing below that was drawn before
+a row was seen above it, as `source` has it.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pg8000.native import identifier
@@ -20,14 +18,15 @@ from services.ingestion.tables import id_column
 from shared.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
     from pg8000.native import Connection
 
     from services.ingestion.columns import Column
 
-_STATEMENT_VALUES = 60_000
+# Of a statement: whatever the rows are, while their length is not known, and when it is.
+_STATEMENT_VALUES, _FIRST_VALUES, _STATEMENT_BYTES = 600_000, 60_000, 8_000_000
 BATCH_BYTES = 32_000_000
 
 # now() is when the transaction began: another moment than the statement's inside a block only.
@@ -119,40 +118,24 @@ def read_on(
     """
     import pandas as pd
 
-    from services.ingestion.columns import MiscountError
-
-    most = max(1, _STATEMENT_VALUES // len(description.columns))
     frames: list[pd.DataFrame] = []
-    count, size = 0, 0
+    count, size, more = 0, 0, True
+    while more and (limit is None or (count < limit and size < BATCH_BYTES)):
+        rows = _statement_rows(len(description.columns), count, size)
+        rows = rows if limit is None else min(rows, limit - count)
+        statement = _Statement(description, connection, rows_sql, rows, bounds | {"row_id": row_id})
+        answer, frame = statement.read()
+        frames.append(frame)
+        count, size, more = count + answer.number, size + answer.size, answer.more
+        row_id = answer.last_id
+    return Portion(pd.concat(frames, ignore_index=True) if frames[1:] else frames[0], size, more)
 
-    def following(answer: _Answer) -> _Statement | None:
-        """Return what reads on behind an answer, unless there is no more, or no room for it."""
-        left = most if limit is None else min(most, limit - count - answer.number)
-        full = limit is not None and (left <= 0 or size + answer.size >= BATCH_BYTES)
-        if not answer.more or full:
-            return None
-        return replace(statement, limit=left, bounds=bounds | {"row_id": answer.last_id})
 
-    first = most if limit is None else min(most, limit)
-    statement = _Statement(description, connection, rows_sql, first, bounds | {"row_id": row_id})
-    answer = statement.ask()
-    with ThreadPoolExecutor(1) as ahead:
-        while True:
-            upcoming = (after := following(answer)) and ahead.submit(after.ask)
-            try:
-                frames.append(statement.decode(answer))
-            except MiscountError:
-                # Not all of the rows may be the same any more: what was read ahead does not count.
-                wait([upcoming] if upcoming else [])
-                answer = statement.ask(careful=True)
-                frames.append(statement.decode(answer, careful=True))
-                upcoming = (after := following(answer)) and ahead.submit(after.ask)
-            count, size = count + answer.number, size + answer.size
-            if not after or not upcoming:
-                break
-            statement, answer = after, upcoming.result()
-    rows = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    return Portion(rows, size, answer.more)
+def _statement_rows(columns: int, count: int, size: int) -> int:
+    """Return how many rows to ask for, after `count` that were `size` long."""
+    if not count:
+        return max(1, min(_FIRST_VALUES, _STATEMENT_VALUES) // columns)
+    return max(1, min(_STATEMENT_VALUES // columns, _STATEMENT_BYTES * count // size))
 
 
 def read(
@@ -175,15 +158,7 @@ def read(
     Raises:
         SourceError: inside a transaction, on a standby.
     """
-    from services.ingestion.columns import MiscountError
-
-    statement = _Statement(description, connection, rows_sql, limit, bounds)
-    answer = statement.ask()
-    try:
-        rows = statement.decode(answer)
-    except MiscountError:
-        answer = statement.ask(careful=True)
-        rows = statement.decode(answer, careful=True)
+    answer, rows = _Statement(description, connection, rows_sql, limit, bounds).read()
     return Portion(rows, answer.size, answer.more)
 
 
@@ -201,16 +176,12 @@ def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) 
 
 
 class _Answer(NamedTuple):
-    """What a statement said: how many rows, and the `values` of the columns."""
+    """What a statement read: how many rows, up to which id, and how many characters."""
 
     number: int
     last_id: int
     more: bool
-    values: Sequence[str | None]
-
-    @property
-    def size(self) -> int:
-        return sum(len(value or "") for value in self.values)
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,24 +194,29 @@ class _Statement:
     limit: int | None
     bounds: Mapping[str, int | str]
 
-    def ask(self, *, careful: bool = False) -> _Answer:
-        """Send it; `careful` is as of `columns.aggregates`."""
-        from services.ingestion.columns import aggregates
+    def read(self) -> tuple[_Answer, pd.DataFrame]:
+        """Return the rows; they are read again, carefully, if values are not as declared."""
+        from services.ingestion.columns import MiscountError
 
-        expressions = ", ".join(aggregates(self.description.columns, careful=careful))
+        try:
+            return self._read(careful=False)
+        except MiscountError:
+            return self._read(careful=True)
+
+    def _read(self, *, careful: bool) -> tuple[_Answer, pd.DataFrame]:
+        from services.ingestion.columns import aggregates, decode_frame
+
+        columns = self.description.columns
+        expressions = ", ".join(aggregates(columns, careful=careful))
         [(count, last_id, in_transaction, on_standby, is_cut, *values)] = self.connection.run(
             self._sql(expressions)
         )
         refuse_inexact_reads(
             self.description.table, in_transaction=in_transaction, on_standby=on_standby
         )
-        return _Answer(count, last_id, is_cut or count == self.limit, values)
-
-    def decode(self, answer: _Answer, *, careful: bool = False) -> pd.DataFrame:
-        """Return the rows; a MiscountError says that it has to be asked carefully."""
-        from services.ingestion.columns import decode_frame
-
-        return decode_frame(self.description.columns, answer.number, answer.values, careful=careful)
+        size = sum(len(value or "") for value in values)
+        answer = _Answer(count, last_id, is_cut or count == self.limit, size)
+        return answer, decode_frame(columns, count, values, careful=careful)
 
     def _sql(self, expressions: str) -> str:
         names = {

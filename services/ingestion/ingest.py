@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -30,15 +30,18 @@ from services.ingestion.positions import (
     read_position,
     save_position,
 )
+from services.ingestion.reading import Reader
 from services.ingestion.scans import ChangeRun
 from services.ingestion.survey import Survey, highest_ids, survey
 from services.ingestion.table_run import TableRun, stale
+from services.ingestion.tables import id_column
 from shared import telemetry
 from shared.errors import PipelineError, explained, run_error
 from shared.objects import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     import pandas as pd
     from mypy_boto3_s3 import S3Client
@@ -102,9 +105,15 @@ class _Run:
         self.bucket = bucket
         self.connection = connection
         self.limits = limits
-        self.wait_left = limits.writer_wait_seconds
         self.failures: dict[str, PipelineError] = {}
         self.steps = count(1)
+        self.reader = Reader(
+            connection,
+            limits.batch_rows,
+            limits.writer_wait_seconds,
+            limits.seconds_left,
+            self.steps.__next__,
+        )
 
     def go(self, tables: Sequence[str]) -> dict[str, Any]:
         runs = self._survey(tables)
@@ -218,24 +227,22 @@ class _Run:
                 run.changes.open(self.bucket)
         if run.position.claimed:
             self._adopt(run, run.position.claimed)
-        step = next(self.steps)
-        rows = source.get_table_data(
-            run.table,
-            run.position.row_id,
-            self.connection,
-            self.limits.batch_rows,
-            wait_seconds=max(0.0, min(self.wait_left, self.limits.seconds_left())),
-        )
-        self.wait_left -= rows.attrs["waited_seconds"]
+        rows, step = self.reader.read(run.table, run.position.row_id)
         run.held_back_rows = rows.attrs["held_back_rows"]
-        run.inspector.inspect(rows)
-        self._moved(run, rows, *landing.land(run.position, rows, self.bucket))
+        with self._reading_ahead(run, rows):
+            run.inspector.inspect(rows)
+            self._moved(run, rows, *landing.land(run.position, rows, self.bucket))
         run.observed = step
         # A batch that somebody claimed meanwhile is not left to them: they may be dead.
         more = rows.attrs["more"] or run.position.claimed is not None
         if more:
             run.progress.batch_landed(run.table, run.rows, run.position.row_id)
         return more
+
+    def _reading_ahead(self, run: TableRun, rows: pd.DataFrame) -> AbstractContextManager[None]:
+        if not rows.attrs["more"]:
+            return nullcontext()
+        return self.reader.reading_ahead(run.table, int(rows[id_column(run.table)].iloc[-1]))
 
     def _look_for_changes(self, run: TableRun) -> bool:
         """Look through the next stretch of a table that was read to its end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from services.ingestion import get_latest_id, keys, write_table_data
+from services.ingestion import get_latest_id, keys, reading, write_table_data
 from services.ingestion import ingest as ingest_module
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.survey import Survey
 from tests.helpers.interleavings import Key, Latest, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pytest
 
@@ -31,6 +32,24 @@ TABLE = "thing"
 
 class Unanswered(BaseException):
     """The script has ended; a BaseException, because the code under test catches all others."""
+
+
+class Immediately:
+    """Does in the foreground what is given to a thread: so requests have one order."""
+
+    def __init__(self, _: int) -> None:
+        pass
+
+    def __enter__(self) -> Immediately:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
 
 
 class Replay:
@@ -138,6 +157,8 @@ def requests_of_ingest(
     """Return the requests a run makes that gets these answers: one more, unless it ends."""
     replay = Replay(answers)
     monkeypatch.setattr(ingest_module, "source", replay)
+    monkeypatch.setattr(reading, "source", replay)
+    monkeypatch.setattr(reading, "ThreadPoolExecutor", Immediately)
     monkeypatch.setattr(ingest_module, "survey", replay.survey)
     monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
     limits = Limits(batch_rows, without_changes=(TABLE,))

@@ -16,8 +16,9 @@ ALLOWED = {
     "replay": {"source", "contracts", "positions", "keys", "tables"},
     "ingest": {
         *{"source", "landing", "positions", "progress", "tables"},
-        *{"survey", "changes", "scans", "contracts", "table_run"},
+        *{"survey", "changes", "scans", "contracts", "table_run", "reading"},
     },
+    "reading": {"source"},
     "table_run": {"contracts", "positions", "progress", "scans"},
     "scans": {"batches", "source", "versions", "changes", "contracts", "marks", "keys"},
     "survey": {"marks", "tables"},

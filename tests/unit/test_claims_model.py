@@ -56,16 +56,21 @@ def run(name):
     if not (yield ("look for news", at.row_id)):
         return
     at, claimed = yield from heal(at, stored)
-    more = True
+    more, ahead = True, {}
     while more:
         if claimed:
             rows = yield ("read settled rows", at.row_id, claimed.row_id)
             at = yield from put(claimed, rows)
             stored = yield from save(at, stored)
-        rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+        rows = ahead.get(at.row_id)
+        if rows is None:
+            rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+        is_full, ahead = len(rows) == BATCH_ROWS[name], {}
+        if is_full:  # as early as that can be
+            ahead[rows[-1]] = yield ("read rows", rows[-1], BATCH_ROWS[name])
         at, claimed = yield from land(at, None, rows, name)
         stored = yield from save(at, stored)
-        more = len(rows) == BATCH_ROWS[name] or claimed
+        more = is_full or claimed
 
 
 def functions(name):
