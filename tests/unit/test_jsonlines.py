@@ -112,3 +112,44 @@ def test_other_types_of_pandas_are_written_too(dtype):
 
 def test_an_empty_frame_has_no_lines():
     assert to_json_lines(pd.DataFrame({"x": []})) == b""
+
+
+def values(series) -> list[str]:
+    """Return the JSON text of each value of a column."""
+    lines = to_json_lines(series.rename("x%d").to_frame()).decode().split("\n")
+    assert lines.pop() == ""
+    assert all(text.startswith('{"x%d":') and text.endswith("}") for text in lines)
+    return [text[len('{"x%d":') : -1] for text in lines]
+
+
+@given(
+    st.integers(1, 19).flatmap(
+        lambda width: st.lists(
+            st.integers(10 ** (width - 1), min(10**width, 2**63) - 1) | st.integers(-20, 20)
+            if width % 3 == 0
+            else st.integers(10 ** (width - 1), min(10**width, 2**63) - 1),
+            min_size=1,
+        )
+    )
+)
+def test_whole_numbers_of_one_width_and_of_many(numbers):
+    assert values(pd.Series(numbers, dtype="int64")) == list(map(str, numbers))
+
+
+@given(st.lists(st.datetimes(), min_size=1), st.booleans())
+def test_moments(moments, in_utc):
+    column = pd.Series(np.array(moments, "datetime64[us]"))
+    end = "+00:00" if in_utc else ""
+    expected = [f'"{moment.isoformat(timespec="microseconds")}{end}"' for moment in moments]
+    assert values(column.dt.tz_localize(UTC) if in_utc else column) == expected
+
+
+@given(st.lists(st.none() | st.text(), min_size=1, max_size=20), st.integers(500, 1200))
+def test_texts_that_come_up_again_and_again(texts, rows):
+    column = pd.Series([texts[row % len(texts)] for row in range(rows)], dtype=object)
+    assert [json.loads(text) for text in values(column)] == column.tolist()
+
+
+def test_equal_texts_of_different_types_are_not_mixed_up():
+    column = pd.Series(["1", Json("1"), True, 1, Decimal("1.0"), None] * 200, dtype=object)
+    assert values(column) == ['"1"', "1", "true", "1", "1.0", "null"] * 200
