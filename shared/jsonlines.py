@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from datetime import date, datetime
 from decimal import Decimal
+from io import BytesIO
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,10 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
     for name, values in frame.items():
         start = f"{',' if columns else '{'}{encode_basestring(str(name))}:"
         columns.append(_column(start, values))
-    starts = range(0, len(frame), _GROUP_ROWS)
-    return b"".join([_group(columns, slice(n, n + _GROUP_ROWS)) for n in starts])
+    lines = BytesIO()
+    for first in range(0, len(frame), _GROUP_ROWS):
+        lines.write(_group(columns, slice(first, first + _GROUP_ROWS)))
+    return lines.getvalue()
 
 
 def to_json(value: Any) -> str:
