@@ -144,6 +144,12 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "10,000,000 rows, peak memory", f"{many['peak_megabytes']:.0f} MB", "the same"
     per_row = many["seconds"] / MANY_ROWS / (fewer["ours"]["seconds"] / FEWER_ROWS)
     yield "10,000,000 rows, time per row, of that of 100,000", f"{per_row:.2f}", "0.8 to 1.2"
+    yield (
+        "idle run, 10,000,000 rows, of one with 100,000, S3 stubbed",
+        f"{many['idle_milliseconds'] / fewer['ours']['idle_milliseconds']:.2f}"
+        f" ({many['idle_milliseconds']:.1f} ms)",
+        "1",
+    )
     for way, name in (("literal", "the specification by its words"), ("dlt", "dlt")):
         if way in fewer:
             ratio = fewer[way]["seconds"] / fewer["ours"]["seconds"]
