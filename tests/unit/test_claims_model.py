@@ -56,7 +56,8 @@ def run(name):
     if not (yield ("look for news", at.row_id)):
         return
     at, claimed = yield from heal(at, stored)
-    more, ahead = True, {}
+    more = True
+    ahead: dict[int, tuple[int, ...]] = {}
     while more:
         if claimed:
             rows = yield ("read settled rows", at.row_id, claimed.row_id)
