@@ -94,23 +94,22 @@ def _column(start: str, column: pd.Series[Any]) -> Members:
     values = column.tolist()
     if column.dtype != object and column.hasnans:
         values = column.astype(object).where(column.notna(), None).tolist()
-    if _are_repeated_texts(values):
-        return _repeated(start, values)
-    return lambda rows: _objects(start, values[rows])
+    distinct = _repeated_texts(values)
+    if not distinct:
+        return lambda rows: _objects(start, values[rows])
+    known = dict(zip(distinct, _objects(start, distinct), strict=True))
+    return lambda rows: list(map(known.__getitem__, values[rows]))
 
 
-def _are_repeated_texts(values: list[Any]) -> bool:
-    """Tell whether the values are texts or missing, and most of them likely to come up again."""
-    if len(values) < _GROUP_ROWS or not set(map(type, values)) <= {str, type(None)}:
-        return False
-    return len(set(values[:_GROUP_ROWS])) <= _GROUP_ROWS // 4
-
-
-def _repeated(start: str, values: list[Any]) -> Members:
-    """Render equal values once."""
-    distinct = list(set(values))
-    members = dict(zip(distinct, _objects(start, distinct), strict=True))
-    return lambda rows: list(map(members.__getitem__, values[rows]))
+def _repeated_texts(values: list[Any]) -> list[str | None]:
+    """Return each value once, if all are texts or missing and most of them equal to others."""
+    some = values[:_GROUP_ROWS]
+    if len(some) < _GROUP_ROWS or not set(map(type, values)) <= {str, type(None)}:
+        return []
+    if len(set(some)) > len(some) // 4:
+        return []
+    distinct = set(values)
+    return list(distinct) if len(distinct) <= len(values) // 4 else []
 
 
 def _timestamps(start: str, column: pd.Series[Any]) -> Members:

@@ -1,10 +1,11 @@
 """Reading rows in portions: no more at once than the server and the Lambda can hold.
 
-A statement reads as many rows as the length of those before lets it, and if the table has long
-ones, only as many as fit into memory. A batch is made of as many statements as its limit takes,
-unless it grows too large before. For rows above a watermark that is as exact as a single statement,
-for each reads on from an id that the one before has read: an id missing below that was drawn before
-a row was seen above it, as `source` has it.
+A statement reads as many rows as the length of those before lets it, and at most twice as many as
+those, lest longer ones come as a surprise; if the table has very long ones, only as many as fit
+into memory. A batch is made of as many statements as its limit takes, unless it grows too large
+before. For rows above a watermark that is as exact as a single statement, for each reads on from an
+id that the one before has read: an id missing below that was drawn before a row was seen above it,
+as `source` has it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from services.ingestion.columns import Column
 
-# Of a statement: whatever the rows are, while their length is not known, and when it is.
-_STATEMENT_VALUES, _FIRST_VALUES, _STATEMENT_BYTES = 600_000, 60_000, 8_000_000
+_FIRST_VALUES = 60_000  # of the first statement: how long rows are is not known yet
+_STATEMENT_VALUES = 600_000  # of any other
+_STATEMENT_CHARACTERS = 8_000_000  # of any other, if rows go on to be as long as they were
 BATCH_BYTES = 32_000_000
 
 # now() is when the transaction began: another moment than the statement's inside a block only.
@@ -120,7 +122,7 @@ def read_on(
 
     frames: list[pd.DataFrame] = []
     count, size, more = 0, 0, True
-    while more and (limit is None or (count < limit and size < BATCH_BYTES)):
+    while not frames or (more and (limit is None or (count < limit and size < BATCH_BYTES))):
         rows = _statement_rows(len(description.columns), count, size)
         rows = rows if limit is None else min(rows, limit - count)
         statement = _Statement(description, connection, rows_sql, rows, bounds | {"row_id": row_id})
@@ -134,8 +136,9 @@ def read_on(
 def _statement_rows(columns: int, count: int, size: int) -> int:
     """Return how many rows to ask for, after `count` that were `size` long."""
     if not count:
-        return max(1, min(_FIRST_VALUES, _STATEMENT_VALUES) // columns)
-    return max(1, min(_STATEMENT_VALUES // columns, _STATEMENT_BYTES * count // size))
+        return max(1, _FIRST_VALUES // columns)
+    as_long = _STATEMENT_CHARACTERS * count // size
+    return max(1, min(2 * count, _STATEMENT_VALUES // columns, as_long))
 
 
 def read(

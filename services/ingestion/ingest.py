@@ -292,6 +292,7 @@ class _Run:
             yield
         except Exception as error:  # noqa: BLE001 - a fault of ours in one table is that table's
             self.failures[table] = explained(error)
+            self.reader.forget(table)
         else:
             return
         telemetry.failure(f"Table {table!r} failed", self.failures[table], table=table)

@@ -74,30 +74,37 @@ class Reader:
         if ahead and ahead.table == table:
             self._ahead = None
             if ahead.row_id == row_id:
-                return ahead.batch.result()
-        return self._read(table, row_id, self._next_step())
+                batch = ahead.batch.result()
+                if not batch.rows.attrs["held_back_rows"]:
+                    return batch
+        wait_seconds = max(0.0, min(self._wait_left, self._seconds_left()))
+        batch = self._read(table, row_id, self._next_step(), wait_seconds)
+        self._wait_left -= batch.rows.attrs["waited_seconds"]
+        return batch
 
     @contextmanager
     def reading_ahead(self, table: str, row_id: int) -> Iterator[None]:
-        """Read above an id in the background, to the end; a failure is that of the next `read`."""
+        """Read above an id in the background, to the end; a failure is that of the next `read`.
+
+        It waits for no writer: where rows are held back, `read` does.
+        """
         if self._ahead or self._seconds_left() <= 0:
             yield
             return
         with _switching_often(), ThreadPoolExecutor(1) as thread:
-            batch = thread.submit(self._read, table, row_id, self._next_step())
+            batch = thread.submit(self._read, table, row_id, self._next_step(), 0.0)
             self._ahead = _Ahead(table, row_id, batch)
-            try:
-                yield
-            except BaseException:
-                self._ahead = None  # nobody will ask for it
-                raise
+            yield
 
-    def _read(self, table: str, row_id: int, step: int) -> Batch:
-        wait_seconds = max(0.0, min(self._wait_left, self._seconds_left()))
+    def forget(self, table: str) -> None:
+        """Drop what was read ahead of a table: nobody will ask for it."""
+        if self._ahead and self._ahead.table == table:
+            self._ahead = None
+
+    def _read(self, table: str, row_id: int, step: int, wait_seconds: float) -> Batch:
         rows = source.get_table_data(
             table, row_id, self._connection, self._batch_rows, wait_seconds=wait_seconds
         )
-        self._wait_left -= rows.attrs["waited_seconds"]
         return Batch(rows, step)
 
 

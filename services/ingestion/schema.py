@@ -121,8 +121,8 @@ def _sample_of_objects(
     if found <= {str}:
         return set(values) if keywords else [*[""] * len(found), *nulls]
     if found == {Decimal} and keywords <= _BOUNDS.keys() and "integer" not in types:
-        numbers = set(values) - {None}
-        with suppress(InvalidOperation):  # NaN is neither below nor above anything
+        with suppress(InvalidOperation, TypeError):  # NaN is neither below nor above anything
+            numbers = set(values) - {None}
             extremes = [min(numbers), max(numbers)]
             if all(map(Decimal.is_finite, extremes)):  # NaN and Infinity land as texts
                 return [*extremes, *nulls]

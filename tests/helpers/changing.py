@@ -45,7 +45,7 @@ def update(row_id: int) -> str:
 
 
 def run_for(place: Place, turns: int) -> dict[str, Any]:
-    """Run until the time was looked at so often, which every batch and every stretch does."""
+    """Run until the time was looked at so often: once a stretch, a few times a batch."""
     left = [1.0] * turns
     limits = Limits(place.batch_rows, seconds_left=lambda: left.pop() if left else 0.0)
     return run_within(place, limits)

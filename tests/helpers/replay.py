@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import Future
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,10 @@ from services.ingestion import ingest as ingest_module
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.survey import Survey
 from tests.helpers.interleavings import Key, Latest, Request
+from tests.helpers.steps import Immediately
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pytest
 
@@ -32,24 +32,6 @@ TABLE = "thing"
 
 class Unanswered(BaseException):
     """The script has ended; a BaseException, because the code under test catches all others."""
-
-
-class Immediately:
-    """Does in the foreground what is given to a thread: so requests have one order."""
-
-    def __init__(self, _: int) -> None:
-        pass
-
-    def __enter__(self) -> Immediately:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(work(*arguments))
-        return done
 
 
 class Replay:

@@ -12,10 +12,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from services.ingestion import reading
 from shared import telemetry
 from shared.clients import s3_client
 from shared.objects import Bucket
 from shared.secrets import secrets_provider
+from tests.helpers.steps import Immediately
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +49,12 @@ def aws(aws_endpoint, monkeypatch):
     # What a warm process keeps is bound to this endpoint.
     s3_client.cache_clear()
     secrets_provider.cache_clear()
+
+
+@pytest.fixture
+def one_step_at_a_time(monkeypatch):
+    """Let runs read ahead in the foreground, so that they always make the same steps."""
+    monkeypatch.setattr(reading, "ThreadPoolExecutor", Immediately)
 
 
 @pytest.fixture

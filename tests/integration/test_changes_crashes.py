@@ -25,7 +25,7 @@ from tests.helpers.runs import Place, without_retries
 from tests.helpers.steps import PausedRun
 from tests.integration.test_crashes import killed_at, steps_of
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_step_at_a_time")]
 
 UPDATE_ALL = "UPDATE thing SET name = name || '.'"
 INSERT_MORE = "INSERT INTO thing (name) SELECT 'more' FROM generate_series(1, 3)"

@@ -14,7 +14,7 @@ import pytest
 from local import totesys as totesys_database
 from tests.helpers.runs import Place
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_step_at_a_time")]
 
 TICK = ("payment", "transaction", "sales_order", "address")
 NEW_ADDRESS = (

@@ -163,6 +163,7 @@ def play_all(entries: Entries, read: Reader, names: str, stride: int = 1) -> tup
 def test_no_order_of_two_writers_and_a_reader_loses_a_row(
     entries, monkeypatch, limit, statement_values
 ):
+    monkeypatch.setattr(batches, "_FIRST_VALUES", statement_values)
     monkeypatch.setattr(batches, "_STATEMENT_VALUES", statement_values)  # 1: a row a statement
     assert play_all(entries, partial(exact, limit=limit), "ab") == (0, 96)
 
@@ -172,6 +173,7 @@ def test_no_order_of_two_writers_and_a_reader_loses_a_row(
 def test_no_order_of_three_writers_and_a_reader_loses_a_row(
     entries, monkeypatch, limit, statement_values
 ):
+    monkeypatch.setattr(batches, "_FIRST_VALUES", statement_values)
     monkeypatch.setattr(batches, "_STATEMENT_VALUES", statement_values)
     assert play_all(entries, partial(exact, limit=limit), "abc", stride=23) == (0, 627)
 

@@ -12,7 +12,7 @@ from tests.helpers.exactly_once import restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import PausedRun
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_step_at_a_time")]
 
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 

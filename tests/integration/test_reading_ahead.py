@@ -11,6 +11,7 @@ from pg8000.exceptions import InterfaceError
 from shared.errors import IngestionError
 from tests.helpers import landed
 from tests.helpers.runs import Place
+from tests.integration.test_crashes import killed_at, steps_of
 
 TABLES = ("first", "second")
 
@@ -59,17 +60,29 @@ def test_a_batch_is_read_while_the_one_before_it_lands(place):
 
 
 def test_the_session_is_never_used_by_two(place):
-    at_work, used = threading.Lock(), []
+    at_work, saved, intruded = threading.Lock(), threading.Event(), threading.Event()
+    used: list[bool] = []
+    reads: list[bool] = []
 
     def step(words):
-        if is_statement(words) and words.startswith("before"):
-            used.append(at_work.acquire(blocking=False))
-        elif is_statement(words):
+        if words.startswith("before PutObject") and f"{place.bucket.name}/first/latest" in words:
+            saved.set()  # the last request of a batch
+        if not is_statement(words):
+            return
+        if words.startswith("after"):
             at_work.release()
+            return
+        used.append(at_work.acquire(blocking=False))
+        if not used[-1]:
+            intruded.set()
+        reads.append(is_read(words))
+        if sum(reads) == 2 and reads[-1]:  # read ahead: let everybody get in the way who would
+            assert saved.wait(30)
+            assert not intruded.wait(0.5)
 
     place.run(step)
     assert all(used)
-    assert len(used) > 10
+    assert sum(reads) > 5
     place.check()
 
 
@@ -85,17 +98,38 @@ def test_what_another_run_lands_meanwhile_lands_once(place):
     place.check()
 
 
-def test_a_row_that_commits_after_the_reading_lands_in_the_next_batch(place):
-    added: list[str] = []
+def test_a_row_that_commits_after_the_end_was_read_ahead_lands_in_the_next_run(place):
+    reads: list[str] = []
+    objects: list[str] = []
+    end_was_read = threading.Event()
 
     def step(words):
-        if puts_an_object(words) and not added:
-            added.append(words)
-            place.execute("INSERT INTO first (name) VALUES ('b')")
+        if is_read(words) and words.startswith("after"):
+            reads.append(words)
+            if len(reads) == 4:  # two batches of the first table, one of the second, row 5
+                end_was_read.set()
+        if puts_an_object(words) and "/first/" in words:
+            objects.append(words)
+            if len(objects) == 2:
+                assert end_was_read.wait(30)
+                place.execute("INSERT INTO first (name) VALUES ('b')")
 
     place.run(step)
-    place.check()
+    assert landed.ids(place.bucket, "first") == [1, 2, 3, 4, 5]
+    place.run()
     assert landed.ids(place.bucket, "first") == [1, 2, 3, 4, 5, 6]
+    place.check()
+
+
+@pytest.mark.thorough
+def test_a_run_that_is_killed_while_it_reads_ahead_loses_and_doubles_nothing(place):
+    points = range(3, len(steps_of(place)), 9)
+    assert len(points) > 5
+    for point in points:
+        attempt = place.again()
+        killed_at(attempt, point)
+        attempt.run()
+        attempt.check()
 
 
 def test_a_reading_ahead_that_fails_costs_no_batch_that_was_read_before(place, log_lines):

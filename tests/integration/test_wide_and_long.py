@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from services.ingestion import get_table_data
+from services.ingestion import batches, get_table_data
 from shared.jsonlines import to_json_lines
 
 
@@ -39,3 +39,16 @@ def test_long_rows_come_in_batches_of_bounded_size(database):
         found += [(row["long_id"], len(row["note"])) for row in lines(rows)]
         last, more = found[-1][0], rows.attrs["more"]
     assert found == [(n, 5_000_000) for n in range(1, 21)]
+
+
+def test_rows_that_grow_longer_are_noticed_before_many_are_read(database, monkeypatch):
+    monkeypatch.setattr(batches, "_FIRST_VALUES", 20)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 5000)
+    database.connect().run("CREATE TABLE growing (growing_id serial PRIMARY KEY, name text)")
+    database.connect().run(
+        "INSERT INTO growing (name) SELECT CASE WHEN n > 15 THEN repeat('a', 1500) END "
+        "FROM generate_series(1, 500) AS n"
+    )
+    rows = get_table_data("growing", 0, database.connect("reader"), 400)
+    assert len(rows) == 10 + 20
+    assert rows.attrs["more"]
