@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 # How long a thread may keep the interpreter that another one waits for. With Python's 5 ms the
-# server stands still, because nobody takes what it sends: a tenth of the time of a load.
-_SWITCH_SECONDS = 0.001
+# server stands still, because nobody takes what it sends: a fifth of the time of a load.
+_SWITCH_SECONDS = 0.0002
 
 
 class Batch(NamedTuple):
