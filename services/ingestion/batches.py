@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pg8000.native import identifier
+from pg8000.native import identifier, literal
 
 from services.ingestion.tables import id_column
-from shared.errors import SourceError
+from shared.errors import SourceError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,10 @@ BATCH_BYTES = 32_000_000
 _READ = """
 WITH {cte} AS ({cut})
 SELECT count(*), max({id}), now() <> statement_timestamp(), pg_is_in_recovery(),
-       EXISTS (SELECT FROM {cte}), {aggregates}
+       EXISTS (SELECT FROM {cte}), (
+    SELECT count(*) FROM pg_attribute
+    WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
+), {aggregates}
 FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
 # As long as a name can be; so no table that has an id column `<table>_id` is called like it.
@@ -117,6 +120,7 @@ def read_on(
 
     Raises:
         SourceError: inside a transaction, on a standby.
+        SourceUnavailableError: the table got a column since it was described.
     """
     import pandas as pd
 
@@ -159,7 +163,7 @@ def read(
         bounds: for `rows_sql`.
 
     Raises:
-        SourceError: inside a transaction, on a standby.
+        SourceError, SourceUnavailableError: as `read_on`.
     """
     answer, rows = _Statement(description, connection, rows_sql, limit, bounds).read()
     return Portion(rows, answer.size, answer.more)
@@ -211,12 +215,17 @@ class _Statement:
 
         columns = self.description.columns
         expressions = ", ".join(aggregates(columns, careful=careful))
-        [(count, last_id, in_transaction, on_standby, is_cut, *values)] = self.connection.run(
-            self._sql(expressions)
+        [(count, last_id, in_transaction, on_standby, is_cut, declared, *values)] = (
+            self.connection.run(self._sql(expressions))
         )
         refuse_inexact_reads(
             self.description.table, in_transaction=in_transaction, on_standby=on_standby
         )
+        if declared != len(columns):  # a column that is gone or of another type is an error anyway
+            raise SourceUnavailableError(
+                f"{self.description.table!r} got a column while it was read. Nothing is lost: the "
+                "next run reads it as it is now."
+            )
         size = sum(len(value or "") for value in values)
         answer = _Answer(count, last_id, is_cut or count == self.limit, size)
         return answer, decode_frame(columns, count, values, careful=careful)
@@ -224,6 +233,7 @@ class _Statement:
     def _sql(self, expressions: str) -> str:
         names = {
             "table": identifier(self.description.table),
+            "name": literal(identifier(self.description.table)),
             "id": identifier(self.description.id_column),
             "cte": _CTE,
             "limit": "" if self.limit is None else f" LIMIT {int(self.limit)}",

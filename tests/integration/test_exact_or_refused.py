@@ -12,7 +12,7 @@ import pytest
 from local.database import Server
 from services.ingestion import get_table_data
 from services.ingestion.source import get_settled_rows
-from shared.errors import SourceError
+from shared.errors import SourceError, SourceUnavailableError
 from tests.helpers.entries import SERIAL, Entries, ids
 
 pytestmark = pytest.mark.thorough
@@ -176,3 +176,21 @@ def test_a_session_that_spells_values_its_own_way_reads_the_same(database):
         session.run("SET DateStyle = 'SQL, DMY'")
         session.run(f"SET IntervalStyle = '{style}'")
         assert get_table_data("entry", 0, session).equals(expected)
+
+
+def test_a_column_that_comes_between_the_catalogue_and_the_rows_is_not_left_out(database):
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run("CREATE TABLE thing (thing_id serial PRIMARY KEY)")
+    writer.run("INSERT INTO thing DEFAULT VALUES")
+    run = reader.run
+
+    def altered_before(sql, *arguments, **options):
+        if "string_agg" in sql:
+            writer.run("ALTER TABLE thing ADD COLUMN name text DEFAULT 'a'")
+        return run(sql, *arguments, **options)
+
+    reader.run = altered_before
+    with pytest.raises(SourceUnavailableError, match="'thing' got a column while it was read"):
+        get_table_data("thing", 0, reader)
+    reader.run = run
+    assert get_table_data("thing", 0, reader)["name"].tolist() == ["a"]
