@@ -34,7 +34,7 @@ BATCH_BYTES = 32_000_000
 # now() is when the transaction began: another moment than the statement's inside a block only.
 _READ = """
 WITH {cte} AS ({cut})
-SELECT count(*), max({id}), now() <> statement_timestamp(), pg_is_in_recovery(),
+SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
        EXISTS (SELECT FROM {cte}), (
     SELECT count(*) FROM pg_attribute
     WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
@@ -129,11 +129,10 @@ def read_on(
     while not frames or (more and (limit is None or (count < limit and size < BATCH_BYTES))):
         rows = _statement_rows(len(description.columns), count, size)
         rows = rows if limit is None else min(rows, limit - count)
-        statement = _Statement(description, connection, rows_sql, rows, bounds | {"row_id": row_id})
-        answer, frame = statement.read()
-        frames.append(frame)
-        count, size, more = count + answer.number, size + answer.size, answer.more
-        row_id = answer.last_id
+        above = int(frames[-1][description.id_column].iloc[-1]) if frames else row_id
+        found = read(description, connection, rows_sql, rows, **bounds, row_id=above)
+        frames.append(found.rows)
+        count, size, more = count + len(found.rows), size + found.size, found.more
     return Portion(pd.concat(frames, ignore_index=True) if frames[1:] else frames[0], size, more)
 
 
@@ -165,8 +164,13 @@ def read(
     Raises:
         SourceError, SourceUnavailableError: as `read_on`.
     """
-    answer, rows = _Statement(description, connection, rows_sql, limit, bounds).read()
-    return Portion(rows, answer.size, answer.more)
+    from services.ingestion.columns import MiscountError
+
+    statement = _Statement(description, connection, rows_sql, limit, bounds)
+    try:
+        return statement.read(careful=False)
+    except MiscountError:
+        return statement.read(careful=True)
 
 
 def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) -> None:
@@ -182,15 +186,6 @@ def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) 
         )
 
 
-class _Answer(NamedTuple):
-    """What a statement read: how many rows, up to which id, and how many characters."""
-
-    number: int
-    last_id: int
-    more: bool
-    size: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Statement:
     """One statement that reads rows, see `read`."""
@@ -201,22 +196,14 @@ class _Statement:
     limit: int | None
     bounds: Mapping[str, int | str]
 
-    def read(self) -> tuple[_Answer, pd.DataFrame]:
-        """Return the rows; they are read again, carefully, if values are not as declared."""
-        from services.ingestion.columns import MiscountError
-
-        try:
-            return self._read(careful=False)
-        except MiscountError:
-            return self._read(careful=True)
-
-    def _read(self, *, careful: bool) -> tuple[_Answer, pd.DataFrame]:
+    def read(self, *, careful: bool) -> Portion:
+        """Return the rows; `careful` and the MiscountError are as of `columns.decode_frame`."""
         from services.ingestion.columns import aggregates, decode_frame
 
         columns = self.description.columns
         expressions = ", ".join(aggregates(columns, careful=careful))
-        [(count, last_id, in_transaction, on_standby, is_cut, declared, *values)] = (
-            self.connection.run(self._sql(expressions))
+        [(count, in_transaction, on_standby, is_cut, declared, *values)] = self.connection.run(
+            self._sql(expressions)
         )
         refuse_inexact_reads(
             self.description.table, in_transaction=in_transaction, on_standby=on_standby
@@ -227,8 +214,8 @@ class _Statement:
                 "next run reads it as it is now."
             )
         size = sum(len(value or "") for value in values)
-        answer = _Answer(count, last_id, is_cut or count == self.limit, size)
-        return answer, decode_frame(columns, count, values, careful=careful)
+        rows = decode_frame(columns, count, values, careful=careful)
+        return Portion(rows, size, is_cut or count == self.limit)
 
     def _sql(self, expressions: str) -> str:
         names = {

@@ -127,7 +127,7 @@ def test_a_run_that_is_killed_while_it_reads_ahead_loses_and_doubles_nothing(pla
     assert len(points) > 5
     for point in points:
         attempt = place.again()
-        killed_at(attempt, point)
+        assert killed_at(attempt, point)
         attempt.run()
         attempt.check()
 
