@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.peers.venv import peers_python
 from local.database import Server
-from services.ingestion import get_table_data
+from services.ingestion.new_rows import read_new_rows
+from shared.tables import Table
 from tests.helpers.storm import Figures, Read, storm
 from tests.helpers.writers import PLAIN, create_tables
 
@@ -34,17 +35,17 @@ DATABASE = "storm"
 
 @dataclass
 class OurReader:
-    """get_table_data from where the last call ended."""
+    """Reads new rows from where the last call ended."""
 
     connection: Connection
     row_id: int = 0
 
     def __call__(self) -> Read:
         """Return what is new."""
-        rows = get_table_data(PLAIN, self.row_id, self.connection)
-        ids = rows[f"{PLAIN}_id"].tolist()
+        batch = read_new_rows(Table(PLAIN), self.row_id, self.connection)
+        ids = batch.ids.tolist()
         self.row_id = max([self.row_id, *ids])
-        return Read(ids, rows.attrs["waited_seconds"], rows.attrs["held_back_rows"])
+        return Read(ids, batch.waited, batch.held_back)
 
 
 @contextmanager

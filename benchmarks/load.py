@@ -51,7 +51,7 @@ def backend_seconds(stat: str) -> float:
 
 def ours(connection: Connection, client: S3Client) -> int:
     """Land the table; its change stream begins with it."""
-    from services.ingestion.ingest import ingest
+    from services.ingestion import ingest
 
     rows: int = ingest(["sales_order"], client, connection, "benchmark")["rows"]
     return rows
@@ -59,7 +59,7 @@ def ours(connection: Connection, client: S3Client) -> int:
 
 def idle(connection: Connection, aws: Aws) -> float:
     """Return the median of runs that find nothing, in milliseconds."""
-    from services.ingestion.ingest import ingest
+    from services.ingestion import ingest
 
     client: Any = S3(aws)
     took = []
@@ -89,8 +89,8 @@ def main(way: str, secret: dict[str, Any]) -> None:
     configure()
     aws = Aws(secret)
     answer_here(aws)
-    from shared.database import connect
-    from shared.settings import Credentials
+    from shared.postgres.credentials import Credentials
+    from shared.postgres.session import connect
 
     credentials = Credentials.from_secret("benchmark", json.dumps(secret))
     import boto3

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.stage import DATABASE, orders_server
 from local.aws import LocalAws
-from shared.database import connect, disconnect
-from shared.settings import Credentials
+from shared.postgres.credentials import Credentials
+from shared.postgres.session import connect, disconnect
 
 ROWS = 1_000_000
 REPEATS = 3
@@ -45,11 +45,11 @@ def child(what: str, secret: str) -> None:
     connection = connect(Credentials.from_secret("benchmark", secret), Path("none"), 600)
     begun, cpu = time.perf_counter(), time.process_time()
     if what == "land":
-        from services.ingestion.ingest import Limits, ingest
+        from services.ingestion import Limits, ingest
 
         ingest([TABLE], client, connection, BUCKET, Limits(without_changes=[TABLE]))
     else:
-        from services.reconciliation.reconcile import reconcile
+        from services.reconciliation import reconcile
 
         findings = reconcile(TABLE, client, connection, BUCKET)
         assert findings.rows_in_source == findings.rows_landed == ROWS

@@ -23,10 +23,10 @@ from unittest.mock import patch
 from benchmarks.stage import DATABASE, seeded_server, show
 from benchmarks.stub import S3, Aws, Context, answer_here, configure
 from local import totesys
+from services.ingestion import ingest
 from services.ingestion.handler import lambda_handler
-from services.ingestion.ingest import ingest
-from services.ingestion.tables import TABLES
 from shared import telemetry
+from shared.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,11 +19,14 @@ from pg8000.native import identifier, literal
 from local import totesys
 from local.aws import REGION, REPOSITORY
 from local.database import Server
-from services.ingestion import contracts, get_table_data, schema
-from services.ingestion.tables import id_column
-from shared.database import connect, database_errors
+from services.ingestion.new_rows import read_new_rows
+from shared.contracts import contract as contracts
+from shared.contracts import schema
+from shared.contracts.values import column_faults
 from shared.errors import PipelineError
-from shared.secrets import get_credentials
+from shared.postgres.credentials import get_credentials
+from shared.postgres.session import connect, database_errors
+from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pg8000.native import Connection
 
-    from services.ingestion.columns import Column
+    from shared.postgres.catalogue import Column
 
 ROWS = 50_000
 STATEMENT_TIMEOUT_SECONDS = 60
@@ -97,13 +100,15 @@ def make(table: str, connection: Connection) -> str:
     Raises:
         PipelineError: the table can't be read, or is not one that can be ingested.
     """
-    rows = get_table_data(table, 0, connection, ROWS, wait_seconds=0)
+    batch = read_new_rows(Table(table), 0, connection, ROWS, wait_seconds=0)
     with database_errors(f"Reading the enums of {table!r}"):
         properties = {
-            column.name: _property(column, rows[column.name], _labels(table, column, connection))
-            for column in rows.attrs["description"].columns
+            column.name: _property(
+                column, batch.rows[column.name], _labels(table, column, connection)
+            )
+            for column in batch.description.columns
         }
-    properties[id_column(table)]["minimum"] = 1
+    properties[Table(table).id_column]["minimum"] = 1
     contract = {"title": table} | contracts.FRAME | {"required": list(properties)}
     return _text(contract, properties)
 
@@ -114,7 +119,7 @@ def write(table: str, text: str, *, force: bool) -> Path:
     Raises:
         FileExistsError: there is one that says something else, and no `force`.
     """
-    path = contracts.FOLDER / f"{table}.json"
+    path: Path = contracts.FOLDER / Table(table).contract
     if path.exists() and path.read_text() != text and not force:
         raise FileExistsError(
             f"{path} is there and says something else, so it was edited or the table was changed. "
@@ -174,7 +179,7 @@ def _format(values: pd.Series[Any]) -> dict[str, Any]:
     """Return the format that all texts have, if there is one."""
     texts = values.dropna()
     for known in (DATE, EMAIL):
-        if len(texts) and not schema.faults(texts, known):
+        if len(texts) and not column_faults(texts, known):
             return known
     return {}
 

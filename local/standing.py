@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.ingestion import keys
-from services.ingestion.changes import read_state
-from services.ingestion.positions import find_position
-from services.ingestion.survey import highest_ids
-from services.ingestion.tables import TABLES, tables_without_changes
-from shared.clients import database_session, s3_client
+from services.ingestion.handler import Settings
+from shared.bucket import keys
+from shared.bucket.bucket import Bucket
+from shared.bucket.changes import get_change_state
+from shared.bucket.position import find_position
+from shared.clients import s3_client
 from shared.errors import ConfigError, PipelineError
-from shared.objects import Bucket
-from shared.settings import Settings
+from shared.postgres.session import database_session
+from shared.postgres.survey import read_highest_ids
+from shared.tables import TABLES, Table, tables_without_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,22 +108,22 @@ def stage_standing(function_name: str, settings: Settings, now: datetime) -> Sta
 def _in_bucket(
     table: str, bucket: Bucket, settings: Settings, now: datetime
 ) -> tuple[Standing, Sequence[str]]:
-    standing, notes = Standing(table), []
+    standing, notes, known = Standing(table), [], Table(table)
     try:
-        latest = find_position(table, bucket).latest
+        latest = find_position(known, bucket).latest
         standing = replace(standing, watermark=latest.latest_row_id)
         if latest.timestamp:
-            at = keys.moment(latest.timestamp)
+            at = keys.parse_timestamp(latest.timestamp)
             standing = replace(
                 standing,
                 landed_at=at.isoformat(),
                 age_seconds=round((now - at).total_seconds()),
-                last_key=keys.format_data_key(table, latest.latest_row_id, latest.timestamp),
+                last_key=keys.format_data_key(known, latest.latest_row_id, latest.timestamp),
                 last_rows=latest.rows_ingested,
             )
         if table not in tables_without_changes(settings.without_changes):
-            standing = replace(standing, changes=read_state(table, bucket).sequence)
-        standing = replace(standing, rows_today=_rows_of(table, f"{now:%Y-%m-%d}", bucket))
+            standing = replace(standing, changes=get_change_state(known, bucket).number)
+        standing = replace(standing, rows_today=_rows_of(known, f"{now:%Y-%m-%d}", bucket))
         if standing.rows_today is None:
             notes.append(f"{table}: more than {MOST_OBJECTS} objects today: not counted.")
     except PipelineError as error:
@@ -130,10 +131,10 @@ def _in_bucket(
     return standing, notes
 
 
-def _rows_of(table: str, date: str, bucket: Bucket) -> int | None:
+def _rows_of(table: Table, date: str, bucket: Bucket) -> int | None:
     found = [
         key
-        for key in bucket.keys(f"{table}/")
+        for key in bucket.keys(keys.data_folder(table))
         if keys.is_data_key(key) and keys.parse_data_key(key).timestamp.startswith(date)
     ]
     if len(found) > MOST_OBJECTS:
@@ -148,7 +149,7 @@ def _in_source(settings: Settings, notes: list[str]) -> Mapping[str, int]:
         with database_session(settings) as connection:
             for table in TABLES:
                 try:
-                    highest |= highest_ids([table], connection)
+                    highest |= read_highest_ids([Table(table)], connection)
                 except PipelineError as error:
                     notes.append(f"Source of {table}: {error}")
     except PipelineError as error:

@@ -1,1 +1,1 @@
-"""What every service needs: settings, database, objects, JSON lines, errors, telemetry."""
+"""What every service needs; knows no service. Its packages part what reaches which system."""

@@ -2,17 +2,14 @@
 
 Their names are an interface: Lambda reports the bare class name and the state machine decides by
 it whether to try again (it knows no inheritance), so each class says in `transient` what the
-state machine does. A test holds the two against each other.
+state machine does. A test compares the two.
 """
 
 from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import ClassVar
 
 
 class PipelineError(Exception):
@@ -22,15 +19,15 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """The environment or the secret is wrong: mend the deployment."""
+    """The environment or the secret is wrong: fix the deployment."""
 
 
 class EventError(PipelineError):
-    """The event asks for something that does not exist: mend the input."""
+    """The event asks for something that does not exist: fix the input."""
 
 
 class SourceError(PipelineError):
-    """The database answered and refused, or has not what was asked for."""
+    """The database answered, and refused or lacks what was asked for."""
 
 
 class SourceUnavailableError(PipelineError):
@@ -54,19 +51,15 @@ class StateError(PipelineError):
 
 
 class IngestionError(PipelineError):
-    """Some tables failed, at least one of them for a reason that another try does not mend."""
+    """Some tables failed, at least one of them for a reason that another try does not fix."""
 
-    def __init__(
-        self, failures: dict[str, PipelineError], done: Mapping[str, dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, failures: dict[str, PipelineError]) -> None:
         """Name every failed table.
 
         Args:
             failures: what went wrong, by table.
-            done: the summaries of the tables that did not fail.
         """
         self.failures = failures
-        self.done = done or {}
         described = "; ".join(
             f"{table}: {type(error).__name__}: {error}" for table, error in failures.items()
         )
@@ -74,18 +67,21 @@ class IngestionError(PipelineError):
 
 
 class TransientIngestionError(IngestionError):
-    """Some tables failed, each of them for a reason that another try may mend."""
+    """Some tables failed, each of them for a reason that another try may fix."""
 
     transient = True
 
 
 def explained(error: Exception) -> PipelineError:
-    """Return an error of ours; for any other, what can be said of it.
+    """Return an error of ours; for any other, what may be said of it.
 
-    That is not its message, which may quote a value of a row.
+    That is not its message, which may quote a value of a row. An AssertionError is raised again:
+    only tests raise one, and theirs is no failure of a table.
     """
     if isinstance(error, PipelineError):
         return error
+    if isinstance(error, AssertionError):
+        raise error
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     wrapped = PipelineError(f"Unexpected {type(error).__name__} in {place}. Please report it.")
@@ -93,10 +89,8 @@ def explained(error: Exception) -> PipelineError:
     return wrapped
 
 
-def run_error(
-    failures: dict[str, PipelineError], done: Mapping[str, dict[str, Any]] | None = None
-) -> IngestionError:
+def run_error(failures: dict[str, PipelineError]) -> IngestionError:
     """Return the one error of a run: transient if and only if every failure is."""
     if all(error.transient for error in failures.values()):
-        return TransientIngestionError(failures, done)
-    return IngestionError(failures, done)
+        return TransientIngestionError(failures)
+    return IngestionError(failures)

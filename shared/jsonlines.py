@@ -15,7 +15,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from io import BytesIO
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,18 @@ class Json(str):
     """Text that is JSON already, on one line, and is written as it stands."""
 
     __slots__ = ()
+
+
+class Lines(NamedTuple):
+    """Rows as JSON lines: how many, and their bytes."""
+
+    rows: int
+    body: bytes
+
+
+def render(frame: pd.DataFrame) -> Lines:
+    """Return the frame's rows as JSON lines, see `to_json_lines`."""
+    return Lines(len(frame), to_json_lines(frame))
 
 
 def to_json_lines(frame: pd.DataFrame) -> bytes:

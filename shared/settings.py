@@ -1,130 +1,98 @@
-"""What the deployment configures, read once per call and checked as a whole."""
+"""Reading a function's environment, checked as a whole. Each handler declares what it needs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_REQUIRED = ("BUCKET_NAME", "STAGE", "DB_SECRET_ID", "DB_CA_FILE")
-_NUMBERS = {
-    "BATCH_ROWS": (50_000, 1),
-    "WRITER_WAIT_SECONDS": (30, 0),
-    "STATEMENT_TIMEOUT_SECONDS": (60, 1),
-    "BACKLOG_SECONDS": (300, 0),
-}
-_NAMES = ("WITHOUT_CHANGES",)
-ENVIRONMENT = (*_REQUIRED, *_NUMBERS, *_NAMES)
+    from dataclasses import Field
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The Lambda's environment.
+def whole_number(default: int, *, least: int) -> Any:
+    """Declare a setting that is a whole number from `least` on."""
+    return field(default=default, metadata={"least": least})
+
+
+def names() -> Any:
+    """Declare a setting that is a list of names, separated by commas; none by default."""
+    return field(default=(), metadata={"names": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Settings that come from environment variables, each called like its field in capitals.
+
+    A field without a default is text that must be set; others are `whole_number` or `names`.
+    """
+
+    @classmethod
+    def variables(cls) -> tuple[str, ...]:
+        """Return the names of the variables that are read."""
+        return tuple(each.name.upper() for each in fields(cls))
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Build the settings from environment variables.
+
+        Raises:
+            ConfigError: names every variable that is missing or malformed.
+        """
+        values, faults = {}, []
+        for each in fields(cls):
+            try:
+                values[each.name] = _parse(each, env.get(each.name.upper(), ""))
+            except ValueError as fault:
+                faults.append(f"{each.name.upper()} {fault}")
+        if faults:
+            raise ConfigError(
+                f"Environment: {'; '.join(faults)}. Fix `environment` in serverless.yml."
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketSettings(Environment):
+    """What a service needs that reaches the bucket.
 
     Attributes:
         bucket_name: the bucket rows land in.
         stage: the name of the stage, a dimension of every metric.
-        db_secret_id: name or ARN of the secret that holds the `Credentials`.
-        db_ca_file: the certificates a database may be signed by, relative to the package's root.
-        batch_rows: how many rows one object holds at most.
-        writer_wait_seconds: how long a run waits, in all, for writers that are still open.
-        statement_timeout_seconds: when the database gives up on one of our statements.
-        backlog_seconds: how old an execution may be and still be told that there is `more`.
-        without_changes: the tables that have no change stream; `all` stands for every one.
     """
 
     bucket_name: str
     stage: str
-    db_secret_id: str
-    db_ca_file: str
-    batch_rows: int
-    writer_wait_seconds: int
-    statement_timeout_seconds: int
-    backlog_seconds: int
-    without_changes: tuple[str, ...]
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Build the settings from environment variables.
-
-        Raises:
-            ConfigError: naming every variable that is missing or malformed.
-        """
-        faults = [f"{name} is not set" for name in _REQUIRED if not env.get(name)]
-        numbers = {}
-        for name, (default, least) in _NUMBERS.items():
-            text = env.get(name) or str(default)
-            if text.isascii() and text.isdigit() and int(text) >= least:
-                numbers[name.lower()] = int(text)
-            else:
-                faults.append(f"{name} must be a whole number from {least}, not {text!r}")
-        if faults:
-            raise ConfigError(
-                f"Environment: {'; '.join(faults)}. Mend `environment` in serverless.yml."
-            )
-        names = {name.lower(): _names(env.get(name, "")) for name in _NAMES}
-        return cls(**{name.lower(): env[name] for name in _REQUIRED}, **numbers, **names)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Where the database is and who we are there.
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings(Environment):
+    """What a service needs that reaches the database.
 
-    A `host` that begins with a slash is the folder of a unix socket, as in libpq.
+    Attributes:
+        db_secret_id: name or ARN of the secret that holds the credentials.
+        db_ca_file: the certificates that may sign the database's, relative to the package's root.
+        statement_timeout_seconds: when the database cancels one of our statements.
     """
 
-    host: str
-    port: int
-    dbname: str
-    username: str
-    password: str = field(repr=False)
-
-    @property
-    def unix_socket(self) -> str | None:
-        """The path of the unix socket, None where the host is reached by TCP."""
-        return f"{self.host}/.s.PGSQL.{self.port}" if self.host.startswith("/") else None
-
-    @classmethod
-    def from_secret(cls, secret_id: str, text: str) -> Credentials:
-        """Build the credentials from the secret's JSON.
-
-        Raises:
-            ConfigError: naming every key that is missing or malformed, and never a value.
-        """
-        secret = _json_object(secret_id, text)
-        strings = ("host", "dbname", "username", "password")
-        faults = [
-            f"`{name}` must be a string that is not empty"
-            for name in strings
-            if not (isinstance(secret.get(name), str) and secret[name])
-        ]
-        port = str(secret.get("port"))
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-            faults.append("`port` must be a number from 1 to 65535")
-        if faults:
-            raise ConfigError(
-                f"Secret {secret_id!r}: {'; '.join(faults)}. Put a new value into it."
-            )
-        return cls(port=int(port), **{name: secret[name] for name in strings})
+    db_secret_id: str
+    db_ca_file: str
+    statement_timeout_seconds: int = whole_number(60, least=1)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _parse(setting: Field[Any], text: str) -> Any:
+    if "names" in setting.metadata:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    if "least" in setting.metadata:
+        return _parse_number(text or str(setting.default), setting.metadata["least"])
+    if not text:
+        raise ValueError("is not set")
+    return text
 
 
-def _json_object(secret_id: str, text: str) -> dict[str, Any]:
-    try:
-        secret = json.loads(text)
-    except ValueError:
-        secret = None  # the parser's message would quote the secret
-    if not isinstance(secret, dict):
-        raise ConfigError(
-            f"Secret {secret_id!r} is not a JSON object. "
-            "It must hold host, port, dbname, username and password."
-        )
-    return secret
+def _parse_number(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise ValueError(f"must be a whole number from {least}, not {text!r}")
+    return int(text)

@@ -23,7 +23,7 @@ def logger() -> Logger:
 def failure(message: str, error: Exception, **fields: str) -> None:
     """Log what failed and why, in the error's words.
 
-    An alarm waits for ERROR lines. What another try may mend is a WARNING: should none mend it, the
+    An alarm waits for ERROR lines. What another try may fix is a WARNING: should none, the
     execution fails, and that has an alarm of its own.
     """
     transient = isinstance(error, PipelineError) and error.transient

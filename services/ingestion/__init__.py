@@ -1,6 +1,42 @@
-"""The ingestion service: what is new in Totesys lands in S3 as JSON lines."""
+"""The ingestion service: what is new in Totesys lands in S3 as JSON lines.
 
-from services.ingestion.landing import get_latest_id, write_table_data
-from services.ingestion.source import get_table_data
+Its public names are imported when they are asked for: most of them bring pandas, which takes longer
+to import than a run without news.
+"""
 
-__all__ = ["get_latest_id", "get_table_data", "write_table_data"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from services.ingestion.land import get_latest_id, write_table_data
+    from services.ingestion.new_rows import get_table_data
+    from services.ingestion.replays import Range, replay
+    from services.ingestion.run import Limits, ingest
+
+__all__ = [
+    "Limits",
+    "Range",
+    "get_latest_id",
+    "get_table_data",
+    "ingest",
+    "replay",
+    "write_table_data",
+]
+
+_MODULES = {
+    "Limits": "run",
+    "Range": "replays",
+    "get_latest_id": "land",
+    "get_table_data": "new_rows",
+    "ingest": "run",
+    "replay": "replays",
+    "write_table_data": "land",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

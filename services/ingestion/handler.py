@@ -1,30 +1,49 @@
-"""The Lambda's entry: settings, clients and connection for `ingest`, and word of how it went."""
+"""The Lambda's entry: what the event asks for, with settings, a session and a client to do it."""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.replay import replay, requested_range
-from services.ingestion.tables import TABLES, tables_without_changes
+from services.ingestion.run import Limits, ingest
+from services.ingestion.summary import emit_metrics
 from shared import telemetry
-from shared.clients import database_session, s3_client
-from shared.errors import EventError, IngestionError, explained
-from shared.settings import Settings
+from shared.clients import s3_client
+from shared.errors import EventError, explained
+from shared.postgres.session import database_session
+from shared.settings import BucketSettings, DatabaseSettings, names, whole_number
+from shared.tables import TABLES, tables_without_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from services.ingestion.replay import Range
-
-# The share of its time in which a call begins no further batch: what the last one may take. An
-# alarm says that a call is slow when a fifth is left.
+# The share of its time in which a call begins no further batch: the time that the last one may
+# take. An alarm says that a call is slow when a fifth is left.
 _RESERVED_SHARE = 0.25
+_DEFAULTS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(BucketSettings, DatabaseSettings):
+    """The function's environment.
+
+    Attributes:
+        batch_rows: how many rows one object holds at most.
+        writer_wait_seconds: how long a run waits, in all, for writers that are still open.
+        backlog_seconds: how old an execution may be and still be told that there is `more`.
+        without_changes: the tables that have no change stream; `all` stands for every one.
+    """
+
+    batch_rows: int = whole_number(_DEFAULTS.batch_rows, least=1)
+    writer_wait_seconds: int = whole_number(int(_DEFAULTS.writer_wait_seconds), least=0)
+    backlog_seconds: int = whole_number(300, least=0)
+    without_changes: tuple[str, ...] = names()
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -36,8 +55,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
     Returns:
         `rows`, `tables` (see `ingest`) and, for the state machine, whether there is `more` and how
-        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp. Of a
-        replay, `replay` says what it did, and there never is `more`: the next one is asked for.
+        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp. After a
+        replay, `replay` says what it did, and there never is `more`: ask for the next one.
 
     Raises:
         PipelineError: one of `shared.errors`; logged as ERROR.
@@ -45,12 +64,12 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     started = time.monotonic()
     try:
         settings = Settings.from_env(os.environ)
-        wanted = requested_range(event)
-        if wanted:
-            summary = _replay(wanted, settings, context)
+        if isinstance(event, dict) and "replay" in event:
+            summary = _replay(event, settings, context)
         else:
             summary = _run(requested_tables(event), settings, context)
-    except Exception as error:  # noqa: BLE001 - raised again, as what can be said of it
+        return summary | _again(settings)
+    except Exception as error:  # noqa: BLE001 - raised again, with what may be said of it
         failure = explained(error)
         telemetry.failure("The run failed", failure)
         raise failure from failure.__cause__
@@ -59,27 +78,26 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             {"Heartbeat": 1, "RunSeconds": time.monotonic() - started},
             {"stage": os.environ.get("STAGE", "unknown")},
         )
-    return summary
 
 
 def requested_tables(event: object) -> Sequence[str]:
     """Return the tables an event asks for, in the order they are to be read.
 
     Raises:
-        EventError: the event is neither empty nor a list of tables of ours.
+        EventError: the event is neither empty nor a list of known tables.
     """
     if event == {}:
         return TABLES
-    names = event.get("tables") if isinstance(event, dict) and len(event) == 1 else None
-    if not isinstance(names, list) or not names:
+    wanted = event.get("tables") if isinstance(event, dict) and len(event) == 1 else None
+    if not isinstance(wanted, list) or not wanted:
         raise EventError(
             'The event must be {} for all tables or {"tables": ["address", ...]} for some. '
-            '{"replay": {...}} lands rows again, see README.'
+            '{"replay": {...}} lands rows again, see docs/operating.md.'
         )
-    unknown = [name for name in names if name not in TABLES]
+    unknown = [name for name in wanted if name not in TABLES]
     if unknown:
-        raise EventError(f"No table of ours: {unknown}. There are {', '.join(TABLES)}.")
-    return [table for table in TABLES if table in names]
+        raise EventError(f"Unknown tables: {unknown}. The tables are {', '.join(TABLES)}.")
+    return [table for table in TABLES if table in wanted]
 
 
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
@@ -89,33 +107,29 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         _seconds_left(context),
         tables_without_changes(settings.without_changes),
     )
-    try:
-        with database_session(settings) as connection:
-            summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
-    except IngestionError as error:
-        _emit_tables(settings.stage, error.done)
-        raise
-    _emit_tables(settings.stage, summary["tables"])
+    report = partial(emit_metrics, settings.stage)
+    with database_session(settings) as connection:
+        summary = ingest(
+            tables, s3_client(), connection, settings.bucket_name, limits, report=report
+        )
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
-    return summary | _again(settings)
+    return summary
 
 
-def _replay(wanted: Range, settings: Settings, context: LambdaContext) -> dict[str, Any]:
+def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.replays import replay, requested_range  # with pandas
+
+    wanted, left = requested_range(event), _seconds_left(context)
     with database_session(settings) as connection:
         done = replay(
-            wanted,
-            s3_client(),
-            connection,
-            settings.bucket_name,
-            settings.batch_rows,
-            _seconds_left(context),
+            wanted, s3_client(), connection, settings.bucket_name, settings.batch_rows, left
         )
     violations = {"ContractViolations": done["contract_violations"]}
     values = {"RowsReplayed": done["rows"]} | (violations if any(violations.values()) else {})
     telemetry.emit(values, {"stage": settings.stage, "table": wanted.table})
     telemetry.emit(violations, {"stage": settings.stage})
-    return {"more": False, "replay": done} | _again(settings)
+    return {"more": False, "replay": done}
 
 
 def _seconds_left(context: LambdaContext) -> Callable[[], float]:
@@ -126,31 +140,3 @@ def _seconds_left(context: LambdaContext) -> Callable[[], float]:
 def _again(settings: Settings) -> dict[str, str]:
     oldest = datetime.now(UTC) - timedelta(seconds=settings.backlog_seconds)
     return {"again_if_started_after": oldest.isoformat(timespec="milliseconds")[:-6] + "Z"}
-
-
-def _emit_tables(stage: str, tables: Mapping[str, dict[str, Any]]) -> None:
-    for table, done in tables.items():
-        _emit_table(stage, table, done)
-    # Once more for all tables, zeros too: an alarm takes no sum over a dimension.
-    values = {
-        "ContractViolations": sum(done["contract_violations"] for done in tables.values()),
-        "HeldBackRows": sum(done["held_back_rows"] for done in tables.values()),
-        "WatermarkAgeSeconds": max(
-            (done["watermark_age_seconds"] for done in tables.values()), default=0
-        ),
-    }
-    telemetry.emit(values, {"stage": stage})
-
-
-def _emit_table(stage: str, table: str, done: dict[str, Any]) -> None:
-    values = {"RowsIngested": done["rows"], "BytesIngested": done["bytes"]}
-    if done["held_back_rows"]:
-        values["HeldBackRows"] = done["held_back_rows"]
-        values["WatermarkAgeSeconds"] = done["watermark_age_seconds"]
-    if done["contract_violations"]:
-        values["ContractViolations"] = done["contract_violations"]
-    if done.get("changes"):
-        values["ChangesLanded"] = done["changes"]
-        values["ChangesRepeated"] = done["changes_repeated"]
-    if any(values.values()):
-        telemetry.emit(values, {"stage": stage, "table": table})

@@ -1,1 +1,5 @@
-"""The reconciliation service: the proof, every night, that source and bucket agree."""
+"""The reconciliation service: every night it proves that source and bucket agree."""
+
+from services.reconciliation.comparison import reconcile
+
+__all__ = ["reconcile"]

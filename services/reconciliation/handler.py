@@ -1,24 +1,37 @@
-"""The Lambda's entry: settings, client and sessions for `reconcile`, and word of what it found."""
+"""The Lambda's entry: settings, client and sessions for `reconcile`, and its report."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion.tables import TABLES, tables_without_changes
 from services.reconciliation import report
-from services.reconciliation.reconcile import reconcile
+from services.reconciliation.comparison import reconcile
 from shared import telemetry
-from shared.clients import database_session, s3_client
+from shared.bucket.bucket import Bucket
+from shared.clients import s3_client
 from shared.errors import PipelineError, explained, run_error
-from shared.objects import Bucket
-from shared.settings import Settings
+from shared.postgres.session import database_session
+from shared.settings import BucketSettings, DatabaseSettings, names
+from shared.tables import TABLES, tables_without_changes
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from services.reconciliation.reconcile import Findings
+    from services.reconciliation.comparison import Findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(BucketSettings, DatabaseSettings):
+    """The function's environment.
+
+    Attributes:
+        without_changes: the tables that have no change stream; `all` stands for every one.
+    """
+
+    without_changes: tuple[str, ...] = names()
 
 
 def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
@@ -32,9 +45,9 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
     """
     try:
         return _run(Settings.from_env(os.environ))
-    except Exception as error:  # noqa: BLE001 - raised again, as what can be said of it
+    except Exception as error:  # noqa: BLE001 - raised again, with what may be said of it
         failure = explained(error)
-        telemetry.failure("The reconcile failed", failure)
+        telemetry.failure("The reconciliation failed", failure)
         raise failure from failure.__cause__
 
 

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.ingestion import keys
-from services.ingestion.positions import Latest, Position, read_claim
-from services.ingestion.tables import id_column
-from services.reconciliation.objects import NO_IDS, Contents, Ids, read_contents
+from services.reconciliation.contents import NO_IDS, Contents, Ids, get_contents
+from shared.bucket import keys
+from shared.bucket.position import get_claim
 from shared.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from shared.objects import Bucket
+    from shared.bucket.bucket import Bucket
+    from shared.tables import Table
 
 # Objects are mostly small, and a request mostly waits.
 _READERS = 8
 
 
 class Fault(NamedTuple):
-    """Something in the bucket that is not as it landed."""
+    """Something in the bucket that is not as it landed: which object, and what is wrong with it."""
 
     key: str
     what: str
@@ -59,13 +59,13 @@ class Landed:
     """What has landed of a table up to a watermark.
 
     Attributes:
-        table: its name.
+        table: which.
         watermark: what lies above it is not looked at.
         bucket: where.
         unclaimed: keys of objects that no claim names; complete when the batches are.
     """
 
-    table: str
+    table: Table
     watermark: int
     bucket: Bucket
     unclaimed: set[str] = field(default_factory=set)
@@ -74,36 +74,40 @@ class Landed:
         """Yield the batches in the order of their ids, each read once."""
         self.unclaimed = {
             key
-            for key in self.bucket.keys(f"{self.table}/")
+            for key in self.bucket.keys(keys.data_folder(self.table))
             if keys.is_data_key(key) and keys.parse_data_key(key).row_id <= self.watermark
         }
-        claimed = map(keys.parse_claim_key, self.bucket.keys(keys.claim_folder(self.table)))
-        starts = {start for start in claimed if start is not None and start < self.watermark}
+        starts = {
+            start
+            for key in self.bucket.keys(keys.claim_folder(self.table))
+            if keys.is_claim_key(key)
+            and (start := keys.parse_claim_key(key).row_id) < self.watermark
+        }
         if self.watermark:
             starts.add(0)
         ranges = pairwise([*sorted(starts), self.watermark])
-        for batch in read_ahead(self._read_batch, ranges):
+        for batch in get_side_by_side(self._get_batch, ranges):
             self.unclaimed.discard(batch.key or "")
             yield batch
 
     def drop_landed(self, ids: Ids, others: Iterable[str]) -> Ids:
         """Return the ids that are in none of some other objects."""
-        for contents in read_ahead(self._contents, others if len(ids) else ()):
+        for contents in get_side_by_side(self._contents, others if len(ids) else ()):
             ids = ids[~np.isin(ids, contents.ids)]
         return ids
 
     def _contents(self, key: str) -> Contents:
-        return read_contents(key, id_column(self.table), self.bucket)
+        return get_contents(key, self.table.id_column, self.bucket)
 
-    def _read_batch(self, bounds: tuple[int, int]) -> Batch:
+    def _get_batch(self, bounds: tuple[int, int]) -> Batch:
         above, up_to = bounds
-        claim = keys.claim_key(self.table, above)
+        claim = keys.format_claim_key(self.table, above)
         try:
-            key = read_claim(Position(self.table, Latest(above), None, None), self.bucket)
+            key = get_claim(self.table, above, self.bucket)
         except StateError as error:
             return Batch(up_to, None, NO_IDS, [Fault(claim, str(error))])
         if key is None:
-            return Batch(up_to, None, NO_IDS, [Fault(claim, "it is not there")])
+            return Batch(up_to, None, NO_IDS, [Fault(claim, "it is missing")])
         contents = self._contents(key)
         faults = [Fault(key, what) for what in _faults(contents, above, up_to)]
         if (last := keys.parse_data_key(key).row_id) != up_to:
@@ -113,14 +117,14 @@ class Landed:
         return Batch(up_to, key, np.unique(contents.ids[own]), faults)
 
 
-def read_ahead[Item, Result](
-    read: Callable[[Item], Result], items: Iterable[Item]
+def get_side_by_side[Item, Result](
+    get: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Result]:
-    """Yield what is read for each item, in order; some are read ahead, side by side."""
+    """Yield what is got for each item, in order; some are asked for side by side."""
     with ThreadPoolExecutor(_READERS) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
-            waiting.append(pool.submit(read, item))
+            waiting.append(pool.submit(get, item))
             if len(waiting) > _READERS:
                 yield waiting.popleft().result()
         while waiting:
@@ -136,6 +140,6 @@ def _faults(contents: Contents, above: int, up_to: int) -> Iterator[str]:
     if contents.rows != str(len(ids)):
         yield f"it holds {len(ids)} rows, and its metadata says {contents.rows}"
     if (np.diff(ids) <= 0).any():
-        yield "its ids do not ascend, or come twice"
+        yield "its ids do not ascend, or are duplicated"
     if len(strange := ids[(ids <= above) | (ids > up_to)]):
         yield f"it holds {len(strange)} ids that are not above {above} up to {up_to}: {strange[0]}"

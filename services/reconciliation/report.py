@@ -1,4 +1,4 @@
-"""What people are told of a reconcile: log lines, metrics, and the object with the ids."""
+"""What a reconciliation reports: log lines, metrics, and the object with the ids."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.ingestion import keys
 from shared import telemetry
+from shared.bucket import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.reconciliation.objects import Ids
-    from services.reconciliation.reconcile import Findings
+    from services.reconciliation.comparison import Findings
+    from services.reconciliation.contents import Ids
+    from shared.bucket.bucket import Bucket
     from shared.errors import PipelineError
-    from shared.objects import Bucket
 
 _LISTED = 1000  # ranges of ids, and faults, of a table in the object
 _LOGGED = 10
@@ -44,22 +44,22 @@ def log(findings: Findings) -> None:
     logger.info("Table reconciled", extra=table | figures)
     for fault in findings.faults[:_LISTED]:
         logger.error(
-            "An object is not as it landed. Restore its older version, see README",
+            "An object is not as it landed. Restore its older version, see docs/operating.md",
             extra=table | {"key": fault.key, "fault": fault.what},
         )
     if len(findings.missing):
         logger.error(
-            "Rows of the source have not landed. Land them again, see README",
+            "Rows of the source have not landed. Replay them, see docs/operating.md",
             extra=table | _some("missing", findings.missing),
         )
     if findings.pending:
         logger.warning(
-            "Rows wait for the change stream, or were deleted just now",
+            "Rows wait for the change stream, or were deleted during the reconciliation",
             extra=table | {"pending": findings.pending},
         )
     if len(findings.deleted):
         logger.warning(
-            "Rows that have landed are gone from the source",
+            "Rows that landed were deleted from the source",
             extra=table | _some("deleted", findings.deleted),
         )
 
@@ -67,7 +67,7 @@ def log(findings: Findings) -> None:
 def emit(found: Sequence[Findings], stage: str) -> None:
     """Write the metrics: of a table if there is something to say, and once for all tables.
 
-    An alarm takes no sum over a dimension.
+    The latter because an alarm can't sum over a dimension.
     """
     for findings in found:
         values = {"MissingRows": len(findings.missing), "DeletedRows": len(findings.deleted)}
@@ -88,12 +88,12 @@ def write(
     """Write what was found, over what an earlier call of the same day has written; return the key.
 
     Raises:
-        LandingError, LandingUnavailableError: as all of `Bucket`.
+        LandingError, LandingUnavailableError: see `Bucket`.
     """
     tables = {findings.table: _described(findings) for findings in found}
     failed = {table: f"{type(error).__name__}: {error}" for table, error in failures.items()}
     body = json.dumps({"date": date, "tables": tables, "failed": failed}, indent=1).encode()
-    key, etag = keys.reconcile_key(date), None
+    key, etag = keys.format_report_key(date), None
     while etag is None:
         earlier = bucket.get(key)
         etag = bucket.replace(key, body, earlier.etag if earlier else None)

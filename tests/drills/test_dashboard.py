@@ -12,7 +12,7 @@ from local.dashboard import picture
 from local.metrics import metric_key
 from local.simulation import Simulation, record
 from local.widgets import shown, widgets
-from services.ingestion.tables import TABLES
+from shared.tables import TABLES
 
 pytestmark = pytest.mark.e2e
 

@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion import keys
-from services.ingestion.ingest import Limits, ingest
+from services.ingestion import Limits, ingest
+from shared.bucket import keys
+from shared.tables import Table
 from tests.helpers import landed
 from tests.helpers.exactly_once import check_changes, content
 from tests.helpers.runs import Place
@@ -16,7 +17,7 @@ from tests.helpers.runs import Place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.objects import Bucket
+    from shared.bucket.bucket import Bucket
     from tests.conftest import Database
 
 TABLE = "thing"
@@ -75,7 +76,7 @@ def run_with(place: Place, number: int, action: Callable[[], object]) -> int:
 def changed(place: Place) -> list[list[int]]:
     """Return the ids in each object of the change stream."""
     objects = content(place.bucket)
-    stream = sorted(key for key in objects if keys.parse_change_key(key))
+    stream = sorted(key for key in objects if keys.is_change_key(key))
     return [
         [json.loads(line)["thing_id"] for line in objects[key][0].splitlines()] for key in stream
     ]
@@ -83,7 +84,9 @@ def changed(place: Place) -> list[list[int]]:
 
 def state(place: Place) -> dict[str, Any]:
     """Return what is known of the change stream."""
-    said: dict[str, Any] = json.loads(landed.body(place.bucket, keys.change_state_key(TABLE)))
+    said: dict[str, Any] = json.loads(
+        landed.body(place.bucket, keys.format_change_latest_key(Table(TABLE)))
+    )
     return said
 
 

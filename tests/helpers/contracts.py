@@ -14,10 +14,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
 from local.contract import DATE, EMAIL
-from services.ingestion import schema
-from services.ingestion.columns import Column
-from services.ingestion.contracts import FRAME, load
+from shared.contracts import schema
+from shared.contracts.contract import FRAME, load
 from shared.jsonlines import Json, to_json_lines
+from shared.postgres.catalogue import Column
+from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ FORMATS: list[dict[str, Any]] = [schema.TIMESTAMP, schema.TIMESTAMP_UTC, DATE, E
 
 def contract_of(table: str) -> Mapping[str, Any]:
     """Return the contract of a table that has one."""
-    contract = load(table)
+    contract = load(Table(table))
     assert contract is not None, table
     return contract
 
@@ -99,7 +100,7 @@ _JSONS = [
     for text in ('null', 'true', '1.10', '"a"', ' [1, [2]]', '{"a": 1}', '""', '[]', 'false', '1e2')
 ]  # fmt: skip
 
-# What services.ingestion.columns makes: values, their dtype, the dtype if there are NULLs.
+# What shared.postgres.columns makes: values, their dtype, the dtype if there are NULLs.
 KINDS: dict[str, tuple[list[Any], str, str]] = {
     "integer": (_INTEGERS, "int64", "Int64"),
     "boolean": ([True, False], "bool", "boolean"),

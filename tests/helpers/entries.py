@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from services.ingestion import get_table_data
+from services.ingestion.new_rows import read_new_rows
+from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    import pandas as pd
     from pg8000.native import Connection
 
+    from shared.postgres.reader import Batch
     from tests.conftest import Database
 
 SERIAL = "CREATE TABLE entry (entry_id serial PRIMARY KEY, note text)"
@@ -72,16 +73,14 @@ class Entries:
             session.run(statement)
         return session
 
-    def read(
-        self, row_id: int = 0, limit: int | None = None, wait_seconds: float = 0
-    ) -> pd.DataFrame:
+    def read(self, row_id: int = 0, limit: int | None = None, wait_seconds: float = 0) -> Batch:
         """Read the table, as the reader."""
-        return get_table_data("entry", row_id, self.reader, limit, wait_seconds=wait_seconds)
+        return read_new_rows(Table("entry"), row_id, self.reader, limit, wait_seconds=wait_seconds)
 
 
-def ids(rows: pd.DataFrame) -> list[int]:
+def ids(batch: Batch) -> list[int]:
     """Return the ids of the rows."""
-    found: list[int] = rows["entry_id"].tolist()
+    found: list[int] = batch.ids.tolist()
     return found
 
 

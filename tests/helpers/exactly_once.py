@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from services.ingestion import keys
-from services.ingestion.source import get_settled_rows
+from shared.bucket import keys
 from shared.jsonlines import to_json_lines
+from shared.postgres.reader import read_settled_rows
+from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from pg8000.native import Connection
 
-    from shared.objects import Bucket
+    from shared.bucket.bucket import Bucket
 
 _USER = "x-amz-meta-"
 
@@ -70,16 +71,16 @@ def check(
 
 def check_changes(table: str, objects: Content, connection: Connection) -> set[str]:
     """Check that both streams of a table are the table; return the keys of the changes."""
-    stream = sorted(key for key in objects if key.startswith(keys.change_folder(table)))
-    state = keys.change_state_key(table)
+    stream = sorted(key for key in objects if key.startswith(keys.change_folder(Table(table))))
+    state = keys.format_change_latest_key(Table(table))
     numbered = [key for key in stream if key != state]
-    assert numbered == [keys.change_key(table, n + 1) for n in range(len(numbered))]
+    assert numbered == [keys.format_change_key(Table(table), n + 1) for n in range(len(numbered))]
     landed = [key for key in objects if keys.is_data_key(key) and key.startswith(f"{table}/")]
     both = {}
     for key in [*sorted(landed, key=lambda key: keys.parse_data_key(key).row_id), *numbered]:
         for line in objects[key][0].splitlines():
             both[json.loads(line)[f"{table}_id"]] = line
-    rows = get_settled_rows(table, 0, max(both, default=0), connection)
+    rows = read_settled_rows(Table(table), 0, max(both, default=0), connection).rows
     current = to_json_lines(rows).splitlines()
     assert [both[row_id] for row_id in rows[f"{table}_id"]] == current, table
     return set(stream)
@@ -88,7 +89,7 @@ def check_changes(table: str, objects: Content, connection: Connection) -> set[s
 def _check_table(table: str, objects: Content, connection: Connection) -> set[str]:
     """Check one table; return its keys."""
     claims, chain, above = [], [], 0
-    while (claim := keys.claim_key(table, above)) in objects:
+    while (claim := keys.format_claim_key(Table(table), above)) in objects:
         claims.append(claim)
         chain.append(json.loads(objects[claim][0])["key"])
         above = keys.parse_data_key(chain[-1]).row_id
@@ -99,9 +100,9 @@ def _check_table(table: str, objects: Content, connection: Connection) -> set[st
     if not chain:
         return set()
     last = keys.parse_data_key(chain[-1])
-    assert json.loads(objects[keys.latest_key(table)][0]) == {
+    assert json.loads(objects[keys.format_latest_key(Table(table))][0]) == {
         "latest_row_id": ids[-1],
         "timestamp": last.timestamp,
         "rows_ingested": len(objects[chain[-1]][0].splitlines()),
     }, table
-    return {*claims, *chain, keys.latest_key(table)}
+    return {*claims, *chain, keys.format_latest_key(Table(table))}

@@ -6,10 +6,10 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion import keys
+from shared.bucket import keys
 
 if TYPE_CHECKING:
-    from shared.objects import Bucket
+    from shared.bucket.bucket import Bucket
 
 
 def data_keys(bucket: Bucket, table: str) -> list[str]:

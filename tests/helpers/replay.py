@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from services.ingestion import get_latest_id, keys, reading, write_table_data
-from services.ingestion import ingest as ingest_module
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.survey import Survey
+from services.ingestion import Limits, get_latest_id, ingest, read_ahead, standing, write_table_data
+from services.ingestion import table as table_module
+from shared.bucket import keys
+from shared.postgres.catalogue import Column, Description
+from shared.postgres.reader import Batch
+from shared.postgres.survey import Survey
+from shared.tables import Table
 from tests.helpers.interleavings import Key, Latest, Request
 from tests.helpers.steps import Immediately
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-TABLE = "thing"
+TABLE = Table("thing")
 
 
 class Unanswered(BaseException):
@@ -100,37 +103,35 @@ class Replay:
         return {"ETag": etag}
 
     def _create(self, key: str, body: bytes, metadata: dict[str, str] | None) -> bool:
-        if key.startswith(f"claims/{TABLE}/"):
+        if keys.is_claim_key(key):
             above = int(key.rpartition("/")[2].removesuffix(".json"))
             return bool(self._ask("create claim", above, _parse(json.loads(body)["key"])))
-        rows = tuple(json.loads(line)[f"{TABLE}_id"] for line in body.splitlines())
+        rows = tuple(json.loads(line)[TABLE.id_column] for line in body.splitlines())
         assert metadata == {"rows": str(len(rows))}
         return bool(self._ask("create object", _parse(key), rows))
 
-    def survey(self, _tables: Sequence[str], _connection: Any, *, with_ids: bool) -> Survey:
+    def read_survey(self, _tables: Sequence[Table], _connection: Any, *, with_ids: bool) -> Survey:
         assert with_ids
         self._latest_was_read.wait()  # which the run asks for meanwhile
         if not self._answers:
             raise Unanswered
         at = self._answers[0].row_id if self._answers[0] else 0
-        return Survey({TABLE: at + int(self._ask("look for news", at))})
+        return Survey({TABLE.name: at + int(self._ask("look for news", at))})
 
-    def get_table_data(
+    def read_new_rows(
         self,
-        table: str,
+        table: Table,
         row_id: int,
         _connection: Any,
         limit: int | None = None,
         *,
         wait_seconds: float = 0,
-    ) -> pd.DataFrame:
+    ) -> Batch:
         rows = self._ask("read rows", row_id, limit)
-        frame = _frame(table, rows)
-        frame.attrs |= {"held_back_rows": 0, "waited_seconds": 0.0, "more": len(rows) == limit}
-        return frame
+        return _batch(table, rows, more=len(rows) == limit)
 
-    def get_settled_rows(self, table: str, above: int, to: int, _connection: Any) -> pd.DataFrame:
-        return _frame(table, self._ask("read settled rows", above, to))
+    def read_settled_rows(self, table: Table, above: int, to: int, _connection: Any) -> Batch:
+        return _batch(table, self._ask("read settled rows", above, to))
 
 
 def requests_of_ingest(
@@ -138,14 +139,14 @@ def requests_of_ingest(
 ) -> list[Request]:
     """Return the requests a run makes that gets these answers: one more, unless it ends."""
     replay = Replay(answers)
-    monkeypatch.setattr(ingest_module, "source", replay)
-    monkeypatch.setattr(reading, "source", replay)
-    monkeypatch.setattr(reading, "ThreadPoolExecutor", Immediately)
-    monkeypatch.setattr(ingest_module, "survey", replay.survey)
+    monkeypatch.setattr(table_module, "read_settled_rows", replay.read_settled_rows)
+    monkeypatch.setattr(read_ahead, "new_rows", replay)
+    monkeypatch.setattr(read_ahead, "ThreadPoolExecutor", Immediately)
+    monkeypatch.setattr(standing, "read_survey", replay.read_survey)
     monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
-    limits = Limits(batch_rows, without_changes=(TABLE,))
+    limits = Limits(batch_rows, without_changes=(TABLE.name,))
     with suppress(Unanswered):
-        ingest((TABLE,), replay, None, "bucket", limits)  # type: ignore[arg-type]
+        ingest((TABLE.name,), replay, None, "bucket", limits)  # type: ignore[arg-type]
     return replay.requests
 
 
@@ -156,9 +157,9 @@ def requests_of_functions(
     replay = Replay(answers)
     monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
     with suppress(Unanswered):
-        row_id = get_latest_id(TABLE, replay, "bucket")  # type: ignore[arg-type]
-        rows = replay.get_table_data(TABLE, row_id, None, batch_rows)
-        write_table_data(TABLE, rows, replay, "bucket")  # type: ignore[arg-type]
+        row_id = get_latest_id(TABLE.name, replay, "bucket")  # type: ignore[arg-type]
+        rows = replay.read_new_rows(TABLE, row_id, None, batch_rows).rows
+        write_table_data(TABLE.name, rows, replay, "bucket")  # type: ignore[arg-type]
     return replay.requests
 
 
@@ -197,5 +198,8 @@ def _parse(key: str) -> Key:
     return Key(parsed.row_id, _MAKERS[parsed.timestamp])
 
 
-def _frame(table: str, rows: Sequence[int]) -> pd.DataFrame:
-    return pd.DataFrame({f"{table}_id": list(rows)}, dtype="int64")
+def _batch(table: Table, rows: Sequence[int], *, more: bool = False) -> Batch:
+    column = Column(table.id_column, "integer", "int4", "N", nullable=False)
+    description = Description(table, (column,), (), None, has_long_rows=False)
+    frame = pd.DataFrame({table.id_column: list(rows)}, dtype="int64")
+    return Batch(description, frame, more=more)

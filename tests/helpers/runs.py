@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from services.ingestion.ingest import Limits, ingest
-from shared.database import connect, disconnect
-from shared.objects import Bucket
-from shared.settings import Credentials
+from services.ingestion import Limits, ingest
+from shared.bucket.bucket import Bucket
+from shared.postgres.credentials import Credentials
+from shared.postgres.session import connect, disconnect
 from tests.helpers.exactly_once import Content, check, content, restore
 from tests.helpers.steps import on_every_step
 

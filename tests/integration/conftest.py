@@ -12,11 +12,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from services.ingestion import reading
+from services.ingestion import read_ahead
 from shared import telemetry
+from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
-from shared.objects import Bucket
-from shared.secrets import secrets_provider
+from shared.postgres.credentials import secrets_provider
 from tests.helpers.steps import Immediately
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def aws(aws_endpoint, monkeypatch):
 @pytest.fixture
 def one_step_at_a_time(monkeypatch):
     """Let runs read ahead in the foreground, so that they always make the same steps."""
-    monkeypatch.setattr(reading, "ThreadPoolExecutor", Immediately)
+    monkeypatch.setattr(read_ahead, "ThreadPoolExecutor", Immediately)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_the_handler_lands_everything_and_says_so(deployed, bucket, log_lines, c
 
 
 def test_a_failed_call_has_an_error_line_and_a_heartbeat_all_the_same(deployed, log_lines, capsys):
-    fails(EventError, "No table of ours", {"tables": ["nothing"]})
+    fails(EventError, "Unknown tables", {"tables": ["nothing"]})
     [error] = [line for line in log_lines() if line["level"] == "ERROR"]
     assert error["error"] == "EventError"
     assert [line for line in metrics(capsys) if "Heartbeat" in line]
@@ -97,7 +97,7 @@ def test_a_host_that_refuses(deployed):
 
 
 def test_a_host_that_takes_the_call_and_says_nothing(deployed, monkeypatch):
-    monkeypatch.setattr("shared.database.CONNECT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("shared.postgres.session.CONNECT_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         deployed(host="127.0.0.1", port=silent.getsockname()[1])
         fails(SourceUnavailableError, "does not answer: .*timed out")
@@ -105,7 +105,7 @@ def test_a_host_that_takes_the_call_and_says_nothing(deployed, monkeypatch):
 
 def test_missing_bucket(deployed, monkeypatch):
     monkeypatch.setenv("BUCKET_NAME", "not-there-at-all")
-    fails(IngestionError, "NoSuchBucket. Deploy the bucket, or mend BUCKET_NAME")
+    fails(IngestionError, "NoSuchBucket. Deploy the bucket, or fix BUCKET_NAME")
 
 
 def test_missing_permission(deployed, totesys, bucket):
@@ -123,7 +123,7 @@ def test_missing_permission(deployed, totesys, bucket):
 )
 def test_corrupt_latest_json(deployed, bucket, body):
     bucket.create("staff/latest.json", body)
-    message = fails(IngestionError, "staff: StateError: .*staff/latest.json is not what we write")
+    message = fails(IngestionError, "staff: StateError: .*staff/latest.json is not a valid latest")
     assert "delete it" in message
     assert landed.data_keys(bucket, "staff") == []
     assert bucket.get("staff/latest.json").body == body

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from services.ingestion import keys, marks
-from services.ingestion.ingest import Limits
-from services.ingestion.survey import survey
-from services.ingestion.tables import TABLES
+from services.ingestion import Limits
+from shared import snapshot
+from shared.bucket import keys
 from shared.errors import IngestionError
+from shared.postgres.survey import read_survey
+from shared.tables import TABLES, Table
 from tests.helpers.changing import (
     INSERT,
     REPORT,
@@ -260,7 +261,7 @@ def test_counters_are_not_trusted_for_ever(place, monkeypatch):
     session.run(update(1))
     session.run(f"BEGIN; {update(2)}")  # what it wrote before is reported when it is idle again
     place.run()
-    monkeypatch.setattr(marks, "TRUSTED_SECONDS", 0)
+    monkeypatch.setattr(snapshot, "TRUSTED_SECONDS", 0)
     place.run()
     assert [1] in changed(place)
     session.run("COMMIT")
@@ -291,7 +292,7 @@ def test_tables_can_go_without_and_be_switched_on_later(place, log_lines):
     on.run()
     assert changed(on) == [[1, 2, 3]]
     [warning] = warnings(log_lines)
-    assert "so far" in warning["because"]
+    assert "no change stream yet" in warning["because"]
     on.run()
     write(on, update(3))
     on.run()
@@ -322,7 +323,7 @@ def test_one_table_that_is_gone_stops_no_other_ones_changes(totesys, bucket):
     with pytest.raises(IngestionError) as failure:
         place.run()
     assert list(failure.value.failures) == ["department"]
-    assert place.bucket.get(keys.change_key("design", 1)) is not None
+    assert place.bucket.get(keys.format_change_key(Table("design"), 1)) is not None
 
 
 # Batches and time.
@@ -378,15 +379,15 @@ def test_a_table_that_takes_long_does_not_starve_others(totesys, bucket):
     limits = Limits(5, seconds_left=lambda: left.pop() if left else 0.0)
     run_within(place, limits)
     for table in place.tables:
-        assert bucket.get(keys.change_key(table, 5)) is not None
+        assert bucket.get(keys.format_change_key(Table(table), 5)) is not None
 
 
 def test_objects_of_long_rows_are_bounded_too(place, monkeypatch):
     """Rows kept aside (TOAST), by statements that read a part, and stretches that are short."""
     write(place, *[INSERT] * 5)
     place.run()
-    for module in ("batches", "scans"):
-        monkeypatch.setattr(f"services.ingestion.{module}.BATCH_BYTES", 30_000)
+    for module in ("shared.postgres.reader", "services.ingestion.change_scan"):
+        monkeypatch.setattr(f"{module}.BATCH_BYTES", 30_000)
     # Of what can't be compressed.
     noise = "SELECT string_agg(md5(thing_id || n::text), '') FROM generate_series(1, 280) AS n"
     write(place, f"UPDATE thing SET name = ({noise})")
@@ -394,7 +395,7 @@ def test_objects_of_long_rows_are_bounded_too(place, monkeypatch):
         before = len(changed(place))
         in_batches_of(place, rows).run()
         objects = content(place.bucket)
-        stream = sorted(key for key in objects if keys.parse_change_key(key))[before:]
+        stream = sorted(key for key in objects if keys.is_change_key(key))[before:]
         assert len(stream) >= 5
         # A read ends with the row that goes beyond it.
         assert all(len(objects[key][0]) < 30_000 + 2 * 9_100 for key in stream)
@@ -424,7 +425,7 @@ def test_lost_state_is_healed_from_the_objects(place, log_lines):
     place.run()
     write(place, update(2))
     place.run()
-    key = keys.change_state_key("thing")
+    key = keys.format_change_latest_key(Table("thing"))
     place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
     write(place, update(3))
     place.run()
@@ -437,11 +438,11 @@ def test_lost_state_is_healed_from_the_objects(place, log_lines):
 
 @pytest.mark.long
 def test_an_older_state_makes_versions_come_again(place):
-    older = place.bucket.get(keys.change_state_key("thing")).body
+    older = place.bucket.get(keys.format_change_latest_key(Table("thing"))).body
     for row_id in (1, 2):
         write(place, update(row_id))
         place.run()
-    key = keys.change_state_key("thing")
+    key = keys.format_change_latest_key(Table("thing"))
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=older)
     write(place, update(3))
     place.run()
@@ -451,9 +452,9 @@ def test_an_older_state_makes_versions_come_again(place):
 @pytest.mark.long
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"sequence": 1, "done": 7, "scan": null}'])
 def test_a_state_of_somebody_elses_is_an_error(place, body):
-    key = keys.change_state_key("thing")
+    key = keys.format_change_latest_key(Table("thing"))
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
-    with pytest.raises(IngestionError, match="is not what we write"):
+    with pytest.raises(IngestionError, match="is not a valid latest"):
         place.run()
     place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
     write(place, update(1))
@@ -471,7 +472,7 @@ def test_a_table_made_anew_is_looked_at_as_a_whole(place, log_lines):
     place.run()
     assert changed(place) == [[1, 2, 3]]
     [warning] = warnings(log_lines)
-    assert "made anew" in warning["because"]
+    assert "created anew" in warning["because"]
     place.run()
     assert len(changed(place)) == 1
 
@@ -481,7 +482,7 @@ def remembered(place, **fields):
     said = state(place)
     said["done"] |= fields
     body = json.dumps(said).encode()
-    key = keys.change_state_key("thing")
+    key = keys.format_change_latest_key(Table("thing"))
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
 
 
@@ -504,7 +505,7 @@ def test_ids_of_transactions_that_are_still_to_come(place, log_lines, snapshot, 
 @pytest.mark.long
 def test_the_survey_reads_no_table_if_not_asked_to(place):
     session = place.database.connect("reader")
-    seen = survey(["thing", "missing"], session, with_ids=False)
+    seen = read_survey([Table("thing"), Table("missing")], session, with_ids=False)
     assert seen.highest_ids == {}
-    assert seen.marks["thing"].base <= seen.marks["thing"].next_xid
+    assert seen.marks["thing"].xmin <= seen.marks["thing"].xmax
     assert abs(seen.marks["thing"].at - time.time()) < 60

@@ -87,7 +87,9 @@ def test_ids_go_round_the_circle(directory, folder, bucket, log_lines):
         place = place_in(database, bucket)
         write(place, update(1))
         place.run()
-        assert warnings(log_lines) == ["more than 2^31 transactions ago it was looked at last"]
+        assert warnings(log_lines) == [
+            "more than 2^31 transactions have passed since the last scan"
+        ]
         assert changed(place) == [[1, 2, 3]]
         writer = database.connect()
         writer.run(f"BEGIN; {update(3)}")

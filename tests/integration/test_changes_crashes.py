@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
-from services.ingestion import keys
+from shared.bucket import keys
 from shared.errors import IngestionError
+from shared.tables import Table
 from tests.helpers import faults
 from tests.helpers.changing import (
     INSERT,
@@ -291,5 +292,5 @@ def test_a_run_that_was_overtaken_drops_its_rows(database, bucket):
     place.run()
     slow.finish()
     assert changed(place) == [[1, 2]]
-    assert place.bucket.get(keys.change_key("thing", 2)) is None
+    assert place.bucket.get(keys.format_change_key(Table("thing"), 2)) is None
     check_both(place)

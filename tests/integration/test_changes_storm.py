@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.ingestion import keys
-from services.ingestion.ingest import Limits
+from services.ingestion import Limits
+from shared.bucket import keys
+from shared.tables import Table
 from tests.helpers.changing import run_within
 from tests.helpers.exactly_once import check_changes, content
 from tests.helpers.runs import Place
@@ -82,8 +83,8 @@ def storm(place, *, seconds, tick_seconds, longest_seconds, tickers, seed=1):
 
 def figures(place, table):
     objects = content(place.bucket)
-    names = [key for key in sorted(objects) if key.startswith(keys.change_folder(table))]
-    stream = [objects[name] for name in names if keys.parse_change_key(name)]
+    names = [key for key in sorted(objects) if key.startswith(keys.change_folder(Table(table)))]
+    stream = [objects[name] for name in names if keys.is_change_key(name)]
     lines = [line for body, _ in stream for line in body.splitlines()]
     with closing(place.database.connect()) as connection:
         check_changes(table, objects, connection)

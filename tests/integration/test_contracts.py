@@ -14,12 +14,14 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from local.contract import main, make, write
-from services.ingestion import contracts, get_table_data
-from services.ingestion.contracts import check, parse
-from services.ingestion.ingest import ingest
-from services.ingestion.schema import POSTGRESQL_TYPE, nullable
-from services.ingestion.tables import TABLES
+from services.ingestion import ingest
+from services.ingestion.new_rows import read_new_rows
+from shared.contracts import contract as contracts
+from shared.contracts.check import violations
+from shared.contracts.contract import parse
+from shared.contracts.schema import POSTGRESQL_TYPE, nullable
 from shared.errors import ConfigError, IngestionError
+from shared.tables import TABLES, Table
 from tests.helpers import landed
 from tests.helpers.contracts import broken_rows, contract_of
 
@@ -97,8 +99,8 @@ def test_a_contract_is_made_of_any_table(database):
     document = json.loads(text)
     Draft202012Validator.check_schema(document)
     contract = document["properties"]
-    frame = get_table_data("odd", 0, connection)
-    assert check("odd", parse("odd", text), frame.attrs["description"].columns, frame) == []
+    batch = read_new_rows(Table("odd"), 0, connection)
+    assert violations(parse("odd", text), batch) == []
     assert contract["odd_id"] == {POSTGRESQL_TYPE: "bigint", "type": "integer", "minimum": 1}
     assert contract["small"]["type"] == ["integer", "null"]
     assert (contract["small"]["minimum"], contract["small"]["maximum"]) == (-32768, 32767)
@@ -125,7 +127,7 @@ def test_of_an_empty_table_a_contract_has_what_the_catalogue_says(database):
 
 
 def test_what_was_edited_is_not_overwritten(folder):
-    text = (ROOT / "services/ingestion/contracts/currency.json").read_text()
+    text = (ROOT / "shared/contracts/currency.json").read_text()
     path = write("currency", text, force=False)
     write("currency", text, force=False)
     edited = text.replace("2147483647", "3")
@@ -161,7 +163,7 @@ def test_a_table_without_contract_lands_with_one_warning(totesys, bucket, folder
 
 def test_a_contract_that_can_not_be_used_fails_its_table_only(totesys, bucket, folder):
     for table in ("currency", "staff"):
-        shutil.copy(ROOT / f"services/ingestion/contracts/{table}.json", folder)
+        shutil.copy(ROOT / f"shared/contracts/{table}.json", folder)
     path = folder / "currency.json"
     path.write_text(path.read_text().replace('"pattern"', '"format"'))
     with pytest.raises(IngestionError, match=r"currency\.json: .*'format' is not known") as failed:
@@ -215,7 +217,7 @@ def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
     connection.run("CREATE TABLE invoice (invoice_id serial PRIMARY KEY, due text NOT NULL)")
     connection.run("INSERT INTO invoice (due) VALUES ('2024-02-28'), ('2024-02-29')")
     folder, python = copied
-    tables = folder / "services/ingestion/tables.py"
+    tables = folder / "shared/tables.py"
     first = '    "payment",\n'
     tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
     python("-m", "local.contract", "invoice", "--stage", bucket.name)

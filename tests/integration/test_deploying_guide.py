@@ -10,12 +10,12 @@ import pytest
 import yaml
 from pg8000.native import identifier
 
-from services.ingestion.ingest import ingest
-from services.ingestion.tables import TABLES
-from services.reconciliation.reconcile import reconcile
-from shared.database import connect, disconnect
+from services.ingestion import ingest
+from services.reconciliation import reconcile
 from shared.errors import IngestionError, SourceError
-from shared.settings import Credentials
+from shared.postgres.credentials import Credentials
+from shared.postgres.session import connect, disconnect
+from shared.tables import TABLES
 from tests.helpers import landed
 
 pytestmark = pytest.mark.thorough

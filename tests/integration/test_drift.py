@@ -12,8 +12,8 @@ from pg8000.native import identifier
 
 from local import totesys as totesys_database
 from local.log_filters import matches
-from services.ingestion.ingest import ingest
-from services.ingestion.tables import TABLES
+from services.ingestion import ingest
+from shared.tables import TABLES
 from tests.helpers import landed
 from tests.helpers.cloudwatch import metric_filters
 from tests.helpers.drifts import COPIED, DRIFTS, WAVES, Damage, said, values_of

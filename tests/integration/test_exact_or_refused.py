@@ -11,8 +11,10 @@ import pytest
 
 from local.database import Server
 from services.ingestion import get_table_data
-from services.ingestion.source import get_settled_rows
+from services.ingestion.new_rows import read_new_rows
 from shared.errors import SourceError, SourceUnavailableError
+from shared.postgres.reader import read_settled_rows
+from shared.tables import Table
 from tests.helpers.entries import SERIAL, Entries, ids
 
 pytestmark = pytest.mark.thorough
@@ -23,8 +25,12 @@ WARNING = "Late rows of this table may be missed"
 # --- where it reads from ---
 
 
+def new(table, row_id, connection):
+    return read_new_rows(Table(table), row_id, connection)
+
+
 def settled(table, row_id, connection):
-    return get_settled_rows(table, row_id, 9, connection)
+    return read_settled_rows(Table(table), row_id, 9, connection)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ def settled(table, row_id, connection):
         "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
     ],
 )
-@pytest.mark.parametrize("read", [get_table_data, settled], ids=["new", "settled"])
+@pytest.mark.parametrize("read", [new, settled], ids=["new", "settled"])
 def test_a_transaction_of_the_caller_is_refused(database, begin, read):
     entries = Entries(database)
     entries.add()
@@ -168,7 +174,7 @@ def test_a_session_that_spells_values_its_own_way_reads_the_same(database):
         " lasts interval DEFAULT '1 mon -2 days 03:04:05.6')",
     )
     entries.add()
-    expected = entries.read()
+    expected = entries.read().rows
     assert expected["lasts"].tolist() == ["1 mon -2 days +03:04:05.6"]
     session = entries.connect()
     for style in ("postgres_verbose", "iso_8601", "sql_standard"):

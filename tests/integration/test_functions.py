@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from services.ingestion import get_latest_id, get_table_data, write_table_data
-from services.ingestion.tables import TABLES
 from shared.errors import SourceError
+from shared.tables import TABLES
 from tests.helpers import landed
 
 

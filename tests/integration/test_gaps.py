@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from services.ingestion import batches, get_table_data
+from services.ingestion.new_rows import read_new_rows
+from shared.postgres import reader
+from shared.tables import Table
 from tests.helpers.entries import INSERT, LIST, READ, READ_GAPS, Entries, Interleaved, ids, wait_for
 
 DEAD = 5_000_000
@@ -23,7 +25,7 @@ def read_while(entries):
 
     def read(statement, *steps, limit=None):
         session = Interleaved(entries.reader, {statement: steps})
-        return get_table_data("entry", 0, session, limit, wait_seconds=0), session
+        return read_new_rows(Table("entry"), 0, session, limit, wait_seconds=0), session
 
     return read
 
@@ -50,7 +52,7 @@ def test_a_gap_right_above_the_watermark_is_filled(entries, read_while):
     entries.add()
     rows, _ = read_while(LIST, lambda: late.run("COMMIT"))
     assert ids(rows) == [1, 2]
-    assert rows.attrs["held_back_rows"] == 0
+    assert rows.held_back == 0
 
 
 def test_a_row_that_commits_between_the_read_and_the_list_is_not_missed(entries, read_while):
@@ -103,8 +105,8 @@ def test_a_limit_below_and_above_what_a_late_transaction_fills_in(entries, read_
     rows, _ = read_while(LIST, lambda: late.run("COMMIT"), limit=limit)
     # A read that found all its rows below a gap never looked above it.
     assert ids(rows) == list(range(1, 11))[:limit]
-    assert rows.attrs["held_back_rows"] == 0
-    while limit and len(rows) == limit:
+    assert rows.held_back == 0
+    while limit and len(rows.rows) == limit:
         last = ids(rows)[-1]
         rows = entries.read(last, limit)
         assert ids(rows) == list(range(last + 1, 11))[:limit]
@@ -119,7 +121,7 @@ def test_late_rows_below_a_gap_that_stays_open_land_as_far_as_they_go(entries, r
     rows, _ = read_while(READ_GAPS, lambda: late.run("COMMIT"), limit=limit)
     assert ids(rows) == [1, 2][:limit]
     # With a limit, rows beyond it were not held back by the writer.
-    assert rows.attrs["held_back_rows"] == {1: 0, 2: 0, 3: 1, None: 2}[limit]
+    assert rows.held_back == {1: 0, 2: 0, 3: 1, None: 2}[limit]
 
 
 @pytest.mark.parametrize("limit", [None, 2, 3])
@@ -127,7 +129,7 @@ def test_late_rows_too_long_for_one_statement_come_one_after_the_other(
     entries, read_while, monkeypatch, limit
 ):
     """Ids 1, 2 and 4 come late; 3 and 5 are there; each is as long as a statement may read."""
-    monkeypatch.setattr(batches, "BATCH_BYTES", 5000)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 5000)
     entries.writer.run("ALTER TABLE entry ALTER note SET STORAGE EXTERNAL")
     long = "INSERT INTO entry (note) VALUES (repeat('x', 5000))"
     late = entries.open(long, long)
@@ -136,7 +138,7 @@ def test_late_rows_too_long_for_one_statement_come_one_after_the_other(
     entries.writer.run(long)
     rows, _ = read_while(LIST, lambda: late.run("COMMIT"), limit=limit)
     delivered = ids(rows)
-    while rows.attrs["more"]:
+    while rows.more:
         rows = entries.read(delivered[-1], limit)
         delivered += ids(rows)
     assert delivered == [1, 2, 3, 4, 5]
@@ -184,7 +186,7 @@ def test_many_gaps_are_looked_up_and_not_searched_for(entries, read_while, limit
     after = touched(entries)
     assert ids(rows) == list(range(18_001, 20_000, 2))[:limit]
     assert after["by scan"] == before["by scan"]
-    assert after["by index"] - before["by index"] < 3 * len(rows)
+    assert after["by index"] - before["by index"] < 3 * len(rows.rows)
 
 
 def test_without_a_gap_the_server_runs_two_statements(entries, database, server):
@@ -197,11 +199,13 @@ def test_without_a_gap_the_server_runs_two_statements(entries, database, server)
 
     def statements():
         before = len(line.findall(server.log_path.read_text()))
-        get_table_data("entry", 0, session, wait_seconds=0)
+        read_new_rows(Table("entry"), 0, session, wait_seconds=0)
         return len(line.findall(server.log_path.read_text())) - before
 
     entries.add(3)
-    entries.open(INSERT)  # not looked for, without a gap
+    writer = entries.open(INSERT)  # not looked for, without a gap
     assert statements() == 2
     entries.add()
+    assert statements() == 5  # the last asks whose transaction holds rows back
+    writer.run("ROLLBACK")
     assert statements() == 4

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from local import totesys as totesys_database
-from services.ingestion import progress
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.tables import TABLES
+from services.ingestion import Limits, ingest
+from services.ingestion import summary as telling
 from shared.errors import IngestionError
+from shared.tables import TABLES
 from tests.helpers import landed
 
 
@@ -141,29 +141,29 @@ def test_a_source_that_was_set_back_is_reported(totesys, bucket, log_lines):
     totesys.connect().run("DELETE FROM payment WHERE payment_id > 290")
     run(totesys, bucket)
     [warning] = [line for line in log_lines() if line["level"] == "WARNING"]
-    assert "set back" in warning["message"]
+    assert "ends below what has landed" in warning["message"]
     assert warning["table"] == "payment"
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock for word of progress, on which each look takes four seconds."""
+    """A clock for the log of progress, on which each look takes four seconds."""
     seconds = count(0, 4)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    monkeypatch.setattr(telling, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
 
 
 def test_a_backlog_says_every_ten_seconds_how_it_goes_on(totesys, bucket, log_lines, clock):
     run(totesys, bucket, ["payment"], batch_rows=20)
     highest = source_ids(totesys, "payment")[-1]
     said = [line for line in log_lines() if line["message"] == "A backlog is landing"]
-    # Two looks when it begins, one after each batch: every third says something.
+    # One look when it begins, one after each batch: every third says something.
     assert [line["rows"] for line in said] == [60, 120, 180, 240, 300]
     for line in said:
         position = source_ids(totesys, "payment")[line["rows"] - 1]
         assert (line["level"], line["table"]) == ("INFO", "payment")
         assert line["latest_row_id"] == position
         assert line["rows_left"] == highest - position
-        rate = line["rows"] / (line["rows"] / 20 * 4 + 4)
+        rate = line["rows"] / (line["rows"] / 20 * 4)
         assert line["rows_per_second"] == round(rate)
         assert line["seconds_left"] == round(line["rows_left"] / rate)
 

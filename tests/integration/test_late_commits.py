@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.ingestion import batches, get_table_data
-from services.ingestion.source import get_settled_rows
+from services.ingestion.new_rows import read_new_rows
+from shared.postgres import reader
+from shared.postgres.reader import read_settled_rows
+from shared.tables import Table
 from tests.helpers.entries import INSERT, READ, Entries, Interleaved, ids
 from tests.helpers.storm import Read, storm
 from tests.helpers.writers import PARTITIONED, PLAIN, create_tables
@@ -32,11 +34,11 @@ def entries(database):
 
 def naive(row_id: int, connection: Connection) -> list[int]:
     """Return the ids above a watermark, as a reader without the rule of the gaps does."""
-    return ids(get_settled_rows("entry", row_id, 2**31, connection))
+    return ids(read_settled_rows(Table("entry"), row_id, 2**31, connection))
 
 
 def exact(row_id: int, connection: Connection, limit: int | None = None) -> list[int]:
-    return ids(get_table_data("entry", row_id, connection, limit, wait_seconds=0))
+    return ids(read_new_rows(Table("entry"), row_id, connection, limit, wait_seconds=0))
 
 
 # --- the storm ---
@@ -44,7 +46,7 @@ def exact(row_id: int, connection: Connection, limit: int | None = None) -> list
 
 @dataclass
 class TableReader:
-    """Calls get_table_data from where the last call ended."""
+    """Reads new rows from where the last call ended."""
 
     table: str
     connection: Connection
@@ -53,12 +55,16 @@ class TableReader:
     row_id: int = 0
 
     def __call__(self) -> Read:
-        rows = get_table_data(
-            self.table, self.row_id, self.connection, self.limit, wait_seconds=self.wait_seconds
+        batch = read_new_rows(
+            Table(self.table),
+            self.row_id,
+            self.connection,
+            self.limit,
+            wait_seconds=self.wait_seconds,
         )
-        found = rows[f"{self.table}_id"].tolist()
+        found = batch.ids.tolist()
         self.row_id = max([self.row_id, *found])
-        return Read(found, rows.attrs["waited_seconds"], rows.attrs["held_back_rows"])
+        return Read(found, batch.waited, batch.held_back)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +169,8 @@ def play_all(entries: Entries, read: Reader, names: str, stride: int = 1) -> tup
 def test_no_order_of_two_writers_and_a_reader_loses_a_row(
     entries, monkeypatch, limit, statement_values
 ):
-    monkeypatch.setattr(batches, "_FIRST_VALUES", statement_values)
-    monkeypatch.setattr(batches, "_STATEMENT_VALUES", statement_values)  # 1: a row a statement
+    monkeypatch.setattr(reader, "_FIRST_VALUES", statement_values)
+    monkeypatch.setattr(reader, "_STATEMENT_VALUES", statement_values)  # 1: a row a statement
     assert play_all(entries, partial(exact, limit=limit), "ab") == (0, 96)
 
 
@@ -173,8 +179,8 @@ def test_no_order_of_two_writers_and_a_reader_loses_a_row(
 def test_no_order_of_three_writers_and_a_reader_loses_a_row(
     entries, monkeypatch, limit, statement_values
 ):
-    monkeypatch.setattr(batches, "_FIRST_VALUES", statement_values)
-    monkeypatch.setattr(batches, "_STATEMENT_VALUES", statement_values)
+    monkeypatch.setattr(reader, "_FIRST_VALUES", statement_values)
+    monkeypatch.setattr(reader, "_STATEMENT_VALUES", statement_values)
     assert play_all(entries, partial(exact, limit=limit), "abc", stride=23) == (0, 627)
 
 

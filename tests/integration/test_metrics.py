@@ -9,10 +9,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from local import totesys as totesys_database
 from local.function_log import emitted
-from services.ingestion import keys
 from services.ingestion.handler import lambda_handler
-from services.ingestion.tables import TABLES
+from shared.bucket import keys
 from shared.errors import IngestionError
+from shared.tables import TABLES
 from tests.helpers.stage_faults import NEW_ADDRESS
 
 OF_STAGE = {"ContractViolations", "HeldBackRows", "WatermarkAgeSeconds", "Heartbeat", "RunSeconds"}

@@ -7,7 +7,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from services.ingestion import get_table_data
+from services.ingestion.new_rows import read_new_rows
+from shared.tables import Table
 from tests.helpers.entries import INSERT, LIST, SERIAL, Entries, Interleaved, ids, wait_for
 
 pytestmark = pytest.mark.thorough
@@ -138,8 +139,8 @@ def in_background(entries, statement):
 
 def is_waited_for(entries):
     rows = entries.read()
-    assert ids(rows) == ([1] if rows.attrs["held_back_rows"] else [1, 3])
-    return bool(rows.attrs["held_back_rows"])
+    assert ids(rows) == ([1] if rows.held_back else [1, 3])
+    return bool(rows.held_back)
 
 
 @pytest.mark.parametrize("case", WRITERS.values(), ids=WRITERS.keys())
@@ -224,7 +225,7 @@ def test_the_same_table_of_a_copied_database_is_another_table(entries, database,
     with closing(server.connect(copied)) as writer, closing(database.connect("reader")) as reader:
         writer.run("BEGIN")
         writer.run(INSERT)
-        assert ids(get_table_data("entry", 0, reader, wait_seconds=0)) == [1, 3]
+        assert ids(read_new_rows(Table("entry"), 0, reader, wait_seconds=0)) == [1, 3]
     server.drop_database(copied)
 
 
@@ -250,7 +251,7 @@ def test_a_transaction_that_is_prepared_while_it_is_waited_for(entries, connect)
         FIRST_POLL: [lambda: writer.run("PREPARE TRANSACTION 'late'")],
         FIRST_POLL + 2: [lambda: writer.run("COMMIT PREPARED 'late'")],
     }
-    rows = get_table_data("entry", 0, connect(entries.reader, steps), wait_seconds=20)
+    rows = read_new_rows(Table("entry"), 0, connect(entries.reader, steps), wait_seconds=20)
     assert ids(rows) == [1, 3, 4, 5]
 
 
@@ -262,30 +263,45 @@ def test_only_the_writers_of_the_first_list_are_waited_for(entries):
         FIRST_POLL + 1: [lambda: writer.run("COMMIT")],
     }
     session = Interleaved(entries.reader, steps)
-    rows = get_table_data("entry", 0, session, wait_seconds=20)
+    rows = read_new_rows(Table("entry"), 0, session, wait_seconds=20)
     assert ids(rows) == [1, 3, 4, 5]
     # describe, read, list, two polls, and the gaps again
     assert len(session.statements) == 6
 
 
 def test_a_writer_that_stays_open_holds_back_what_is_above_its_gap(entries, log_lines):
-    writer = entries.open(INSERT)
+    writer = entries.open("SET application_name = 'somebody''s psql'", INSERT)
     entries.add()
     late = entries.open(INSERT)
     entries.add(2)
     steps = {FIRST_POLL: [lambda: late.run("COMMIT")]}
-    rows = get_table_data("entry", 3, Interleaved(entries.reader, steps), wait_seconds=0.05)
-    assert (ids(rows), rows.attrs["held_back_rows"]) == ([], 4)
-    assert rows.attrs["waited_seconds"] >= 0.05
+    rows = read_new_rows(Table("entry"), 3, Interleaved(entries.reader, steps), wait_seconds=0.05)
+    assert (ids(rows), rows.held_back) == ([], 4)
+    assert rows.waited >= 0.05
     [line] = log_lines()
-    [[transaction]] = entries.writer.run(
-        "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE pid = "
-        f"{writer.run('SELECT pg_backend_pid()')[0][0]}"
-    )
+    [[pid]] = writer.run("SELECT pg_backend_pid()")
     assert (line["level"], line["table"], line["held_back_rows"]) == ("WARNING", "entry", 4)
-    assert (line["missing_id"], line["virtualtransactions"]) == (4, [transaction])
-    writer.run("COMMIT")
-    assert ids(entries.read(3)) == [4, 5, 6, 7, 8]
+    assert line["missing_id"] == 4
+    [transaction] = line["transactions"]
+    assert (transaction["pid"], transaction["role"]) == (pid, "postgres")
+    assert transaction["application"] == "somebody's psql"
+    entries.writer.run(transaction["end_with"])
+    has_ended = f"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})"
+    wait_for(entries.writer, has_ended)
+    assert ids(entries.read(3)) == [5, 6, 7, 8]
+
+
+def test_a_prepared_transaction_is_named_with_the_statement_that_ends_it(entries, log_lines):
+    writer = entries.open(INSERT)
+    writer.run("PREPARE TRANSACTION 'it''s ready'")
+    entries.open("BEGIN; PREPARE TRANSACTION 'of nobody we wait for'")
+    entries.add()
+    assert entries.read(3).held_back == 1
+    [line] = log_lines()
+    [transaction] = line["transactions"]
+    assert (transaction["prepared"], transaction["role"]) == ("it's ready", "postgres")
+    entries.writer.run(transaction["end_with"])
+    assert ids(entries.read(3)) == [5]
 
 
 def test_rows_below_the_gap_of_an_open_writer_land(entries, log_lines):
@@ -293,7 +309,7 @@ def test_rows_below_the_gap_of_an_open_writer_land(entries, log_lines):
     entries.roll_back()
     entries.add()
     rows = entries.read()
-    assert (ids(rows), rows.attrs["held_back_rows"]) == ([1], 2)
+    assert (ids(rows), rows.held_back) == ([1], 2)
     # The dead gap at 2 might be the open writer's as well: nobody can tell.
     assert [line["missing_id"] for line in log_lines()] == [2]
 
@@ -304,4 +320,4 @@ def test_an_open_writer_above_all_rows_holds_nothing_back(entries):
     entries.open(INSERT)
     rows = entries.read(3)
     assert ids(rows) == [4]
-    assert rows.attrs["held_back_rows"] == rows.attrs["waited_seconds"] == 0
+    assert rows.held_back == rows.waited == 0

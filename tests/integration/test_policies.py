@@ -8,11 +8,11 @@ from contextlib import closing
 import pytest
 
 from local.totesys import add_events
-from services.ingestion import keys
 from services.ingestion.handler import lambda_handler as ingest_handler
-from services.ingestion.tables import TABLES
 from services.reconciliation.handler import lambda_handler as reconcile_handler
-from shared.secrets import secrets_provider
+from shared.bucket import keys
+from shared.postgres.credentials import secrets_provider
+from shared.tables import TABLES, Table
 from tests.helpers import landed
 from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.policies import Need, grants_of, recorded, refused, spare
@@ -73,7 +73,7 @@ def test_ingest_may_do_what_it_does_and_nothing_else(grants, totesys, bucket):
         ingest_handler({}, CONTEXT)
     changed(totesys)
     Place(totesys, bucket, SOME_TABLES["tables"], {}).die_after_claiming()
-    lose(bucket, keys.latest_key("staff"))
+    lose(bucket, keys.format_latest_key(Table("staff")))
     with recorded() as healing:
         ingest_handler(SOME_TABLES, CONTEXT)  # lands what is claimed, and rebuilds what is lost
     assert landed.ids(bucket, "staff")

@@ -12,16 +12,14 @@ import boto3
 import numpy as np
 import pytest
 
-from services.ingestion import keys
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.replay import Range, replay
-from services.ingestion.tables import TABLES
-from services.reconciliation import report, source
+from services.ingestion import Limits, Range, ingest, replay
+from services.reconciliation import reconcile, report, source_ids
+from services.reconciliation.contents import NO_IDS
 from services.reconciliation.handler import lambda_handler
-from services.reconciliation.objects import NO_IDS
-from services.reconciliation.reconcile import reconcile
-from shared.database import disconnect
+from shared.bucket import keys
 from shared.errors import IngestionError, SourceError
+from shared.postgres.session import disconnect
+from shared.tables import TABLES, Table
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
 from tests.helpers.lambda_context import CONTEXT
@@ -96,7 +94,7 @@ def test_an_object_that_is_deleted_is_named_and_its_rows_are_missing(place):
     place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
     findings = look(place)
     assert found(findings) == ([4, 5, 6], [], {key})
-    assert [fault.what for fault in findings.faults] == ["it is not there"]
+    assert [fault.what for fault in findings.faults] == ["it is missing"]
 
 
 def test_the_newest_object_that_is_deleted_is_named_too(place):
@@ -159,7 +157,7 @@ def test_the_id_is_the_column_wherever_it_stands_in_the_line(place):
 
 
 def test_an_object_that_no_claim_names_is_named(place):
-    key = keys.format_data_key("thing", 6, "2031-01-01T00-00-00")
+    key = keys.format_data_key(Table("thing"), 6, "2031-01-01T00-00-00")
     restore(place.bucket, {key: (landed.body(place.bucket, object_of(place, 6)).encode(), {})})
     assert found(look(place)) == ([], [], {key})
 
@@ -167,7 +165,7 @@ def test_an_object_that_no_claim_names_is_named(place):
 @pytest.mark.parametrize("start", [0, 3])
 @pytest.mark.parametrize("body", [None, b"{"])
 def test_a_claim_that_is_gone_or_spoilt_is_named_and_its_rows_are_not_missing(place, start, body):
-    claim, key = keys.claim_key("thing", start), object_of(place, start + 3)
+    claim, key = keys.format_claim_key(Table("thing"), start), object_of(place, start + 3)
     if body is None:
         place.bucket.client.delete_object(Bucket=place.bucket.name, Key=claim)
     else:
@@ -175,7 +173,7 @@ def test_a_claim_that_is_gone_or_spoilt_is_named_and_its_rows_are_not_missing(pl
     missing, deleted, broken = found(look(place))
     assert (missing, deleted) == ([], [])
     assert key in broken
-    assert broken & {claim, keys.claim_key("thing", 0)}
+    assert broken & {claim, keys.format_claim_key(Table("thing"), 0)}
 
 
 def test_rows_deleted_at_the_source_are_found(place):
@@ -228,7 +226,7 @@ def test_a_row_with_an_id_of_its_own_is_pending_until_the_change_stream_has_it(w
 
 def test_a_row_that_the_change_stream_has_lost_is_missing(with_gap):
     with_gap.run()
-    [key] = [key for key in with_gap.bucket.keys("changes/thing/") if keys.parse_change_key(key)]
+    [key] = [key for key in with_gap.bucket.keys("changes/thing/") if keys.is_change_key(key)]
     with_gap.bucket.client.delete_object(Bucket=with_gap.bucket.name, Key=key)
     assert found(look(with_gap)) == ([11], [], set())
 
@@ -269,7 +267,7 @@ def test_rows_that_were_landed_again_are_not_missing(place):
     )
     client.copy_object(Bucket=name, Key=key, CopySource={"Bucket": name, "Key": done["keys"][0]})
     assert found(look(place)) == ([], [], set())
-    place.check(foreign=list(place.bucket.keys(keys.replay_folder("thing"))))
+    place.check(foreign=list(place.bucket.keys(keys.replay_folder(Table("thing")))))
 
 
 # --- where things happen meanwhile ---
@@ -308,7 +306,7 @@ def test_rows_that_are_held_back_are_not_missing(place):
 # Not at every step, or the position would never be found: the chain would grow as it is walked.
 @pytest.mark.parametrize("first", [0, 4, 8])
 def test_rows_that_land_at_any_step_are_not_missing(with_changes, first, monkeypatch):
-    monkeypatch.setattr(source, "_STATEMENT_IDS", 4)
+    monkeypatch.setattr(source_ids, "_STATEMENT_IDS", 4)
     lock = threading.Lock()
     steps: list[str] = []
     landings: list[str] = []
@@ -456,7 +454,7 @@ def test_what_is_found_is_told_by_log_metric_and_object(
     missing = lines["Rows of the source have not landed"]
     assert missing.items() >= (staff | {"missing": 20}).items()
     assert missing["first_ids"] == list(range(1, 11))
-    gone = lines["Rows that have landed are gone from the source"]
+    gone = lines["Rows that landed were deleted from the source"]
     assert (gone["level"], gone["table"], gone["first_ids"]) == ("WARNING", "payment", [3, 5, 8, 9])
     emitted = metrics(capsys.readouterr().out)
     assert {"stage": "test", "MissingRows": [20.0], "BrokenObjects": [1.0]} in emitted

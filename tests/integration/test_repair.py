@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.ingestion import get_latest_id, keys, positions
+from services.ingestion import get_latest_id
+from shared.bucket import keys, position
 from shared.errors import IngestionError
+from shared.tables import Table
 from tests.helpers import landed
 from tests.helpers.exactly_once import content, restore
 from tests.helpers.runs import Place
@@ -69,7 +71,7 @@ def test_latest_json_is_healed_with_a_warning(situation, change, request, log_li
     assert content(place.bucket) == spoilt
     place.run()
     place.check()
-    warnings = [line for line in log_lines() if "latest.json was behind" in line["message"]]
+    warnings = [line for line in log_lines() if "latest.json lagged behind" in line["message"]]
     assert len(warnings) == 2
     for warning in warnings:
         assert warning["level"] == "WARNING"
@@ -80,7 +82,7 @@ def test_latest_json_is_healed_with_a_warning(situation, change, request, log_li
 def test_a_very_old_latest_json_is_healed_by_the_keys(claimed, monkeypatch):
     """A walk of thousands of steps would outlast the function, and the next one would, too."""
     put_back(1)(claimed)
-    monkeypatch.setattr(positions, "_LONG_WALK", 1)
+    monkeypatch.setattr(position, "_LONG_WALK", 1)
     made = operations(claimed.run)
     assert made["ListObjectsV2"] == 1
     claimed.check()
@@ -96,7 +98,7 @@ def test_a_usual_run_lists_nothing_and_warns_of_nothing(place, log_lines):
 def test_the_highest_key_is_found_among_many(bucket, last):
     """Keys are listed by the page and in the order of text, in which 999 is the last."""
     for number in range(1, last + 1):
-        bucket.create(keys.format_data_key("thing", number, "2024-11-11T15-03-24"), b"")
+        bucket.create(keys.format_data_key(Table("thing"), number, "2024-11-11T15-03-24"), b"")
     assert get_latest_id("thing", bucket.client, bucket.name) == last
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from services.ingestion import Range, replay
 from services.ingestion.handler import lambda_handler
-from services.ingestion.replay import Range, replay
 from shared.errors import EventError, LandingError, SourceError
 from tests.helpers import landed
 from tests.helpers.exactly_once import content
@@ -120,7 +120,7 @@ def test_rows_with_ids_below_1_can_be_had_this_way_only(place):
 
 
 def test_who_asks_twice_gets_them_twice_and_never_half(place, monkeypatch):
-    monkeypatch.setattr("services.ingestion.keys.timestamp_now", lambda: "2026-11-23T01-02-03")
+    monkeypatch.setattr("shared.bucket.keys.timestamp_now", lambda: "2026-11-23T01-02-03")
     first = again(place, 0, 9)
     before = content(place.bucket)
     assert again(place, 0, 9)["keys"] == first["keys"]  # in the same second

@@ -11,7 +11,7 @@ from local.database import PASSWORD
 from services.ingestion.handler import lambda_handler as ingest_handler
 from services.reconciliation.handler import lambda_handler as reconcile_handler
 from shared.errors import SourceError
-from shared.secrets import secrets_provider
+from shared.postgres.credentials import secrets_provider
 from tests.helpers.lambda_context import CONTEXT
 
 pytestmark = pytest.mark.thorough

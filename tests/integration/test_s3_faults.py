@@ -13,8 +13,8 @@ import boto3
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
+from shared.bucket.bucket import Bucket
 from shared.errors import IngestionError, LandingError, LandingUnavailableError
-from shared.objects import Bucket
 from tests.helpers import faults
 from tests.helpers.exactly_once import content
 from tests.helpers.faults import faulty_s3, refused

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from pg8000.exceptions import InterfaceError
 
-from shared.database import disconnect
 from shared.errors import PipelineError, SourceUnavailableError, TransientIngestionError
+from shared.postgres.session import disconnect
 from tests.helpers.cuts import cut_database
 from tests.helpers.runs import Place
 

@@ -12,10 +12,10 @@ import pytest
 from local import standing, status
 from local import totesys as totesys_database
 from local.standing import stage_standing
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.tables import TABLES
+from services.ingestion import Limits, ingest
+from services.ingestion.handler import Settings
 from shared.clients import s3_client
-from shared.settings import Settings
+from shared.tables import TABLES
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pg8000.native import identifier
 
-from services.ingestion.survey import highest_ids, survey
-from services.ingestion.tables import TABLES
 from shared.errors import SourceError
+from shared.postgres.survey import read_highest_ids, read_survey
+from shared.tables import TABLES, Table
 
 
 @pytest.mark.parametrize("name", ["asked", "family", "seen", "here", "t", "number", 'or"der', "é"])
@@ -15,18 +15,20 @@ def test_no_name_of_a_table_is_one_of_the_statement(database, name):
     writer, id_column = database.connect(), identifier(f"{name}_id")
     table = identifier(name)
     writer.run(f"CREATE TABLE {table} ({id_column} int PRIMARY KEY, note text)")
-    assert survey([name], database.connect("reader")).highest_ids == {name: 0}
+    assert read_survey([Table(name)], database.connect("reader")).highest_ids == {name: 0}
     writer.run(f"INSERT INTO {table} VALUES (7), (9)")
-    seen = survey([name], database.connect("reader"))
-    assert seen.highest_ids == {name: 9} == highest_ids([name], database.connect("reader"))
+    seen = read_survey([Table(name)], database.connect("reader"))
+    assert (
+        seen.highest_ids == {name: 9} == read_highest_ids([Table(name)], database.connect("reader"))
+    )
     assert seen.declared == {name: ((f"{name}_id", "integer", False), ("note", "text", True))}
 
 
 def test_a_table_that_is_not_there_can_be_asked_for_all_but_its_highest_id(totesys):
     reader = totesys.connect("reader")
     with pytest.raises(SourceError, match="missing"):
-        survey([*TABLES, "missing"], reader)
-    seen = survey([*TABLES, "missing"], reader, with_ids=False)
+        read_survey([*map(Table, [*TABLES, "missing"])], reader)
+    seen = read_survey([*map(Table, [*TABLES, "missing"])], reader, with_ids=False)
     assert seen.highest_ids == {}
     assert seen.declared["missing"] == ()
     assert all(seen.declared[table] for table in TABLES)
@@ -42,7 +44,7 @@ def test_no_table_is_read_but_at_the_ends_of_its_index(totesys):
         return run(sql, **arguments)
 
     connection.run = note_and_run
-    survey(TABLES, connection)
+    read_survey([*map(Table, TABLES)], connection)
     [plan] = run(f"EXPLAIN (FORMAT JSON) {statements[-1]}")
     scans = {
         (node["Node Type"], node["Relation Name"])

@@ -10,10 +10,9 @@ from itertools import count
 import pytest
 
 from local import totesys as totesys_database
-from services.ingestion import source
-from services.ingestion.ingest import Limits, ingest
-from services.ingestion.survey import survey
-from services.ingestion.tables import TABLES
+from services.ingestion import Limits, ingest, new_rows
+from shared.postgres.survey import read_survey
+from shared.tables import TABLES
 from tests.helpers import landed
 
 WRITERS = 3
@@ -105,24 +104,24 @@ def add_design(totesys) -> None:
 def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bucket, monkeypatch):
     connection = totesys.connect()
     ingest(TABLES, bucket.client, connection, bucket.name)
-    get_table_data = source.get_table_data
+    read_new_rows = new_rows.read_new_rows
 
     def survey_then_commit(*arguments, **options):
-        seen = survey(*arguments, **options)
+        seen = read_survey(*arguments, **options)
         add_staff(totesys)
         return seen
 
     def read_then_commit(table, *arguments, **options):
-        rows = get_table_data(table, *arguments, **options)
-        if table == "staff":
+        batch = read_new_rows(table, *arguments, **options)
+        if table.name == "staff":
             totesys.connect().run(
                 "INSERT INTO department (department_name, location, manager, last_updated)"
                 " VALUES ('D', 'E', 'F', now())"
             )
-        return rows
+        return batch
 
-    monkeypatch.setattr("services.ingestion.ingest.survey", survey_then_commit)
-    monkeypatch.setattr(source, "get_table_data", read_then_commit)
+    monkeypatch.setattr("services.ingestion.standing.read_survey", survey_then_commit)
+    monkeypatch.setattr(new_rows, "read_new_rows", read_then_commit)
     add_design(totesys)
     assert TABLES.index("design") < TABLES.index("staff") < TABLES.index("department")
     summary = ingest(TABLES, bucket.client, connection, bucket.name)
@@ -136,13 +135,13 @@ def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bu
 def read(monkeypatch) -> list[str]:
     """The tables that are read in the test."""
     names: list[str] = []
-    get_table_data = source.get_table_data
+    read_new_rows = new_rows.read_new_rows
 
     def note_and_read(table, *arguments, **options):
-        names.append(table)
-        return get_table_data(table, *arguments, **options)
+        names.append(table.name)
+        return read_new_rows(table, *arguments, **options)
 
-    monkeypatch.setattr(source, "get_table_data", note_and_read)
+    monkeypatch.setattr(new_rows, "read_new_rows", note_and_read)
     return names
 
 

@@ -64,17 +64,17 @@ def refused(front, match, error=SourceError):
 )
 def test_a_certificate_of_another_name_is_refused(reached, ours, name, host):
     with reached(ours.issue(name), host) as front:
-        refused(front, f"not to be trusted: .* mismatch, .*'{host}'.* for this host name")
+        refused(front, f"can't be trusted: .* mismatch, .*'{host}'.* for this host name")
 
 
 def test_an_expired_certificate_is_refused(reached, ours):
     with reached(ours.issue("localhost", ends=-DAY)) as front:
-        refused(front, "not to be trusted: certificate has expired. It needs a valid certificate")
+        refused(front, "can't be trusted: certificate has expired. It needs a valid certificate")
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(reached, theirs):
     with reached(theirs.issue("localhost")) as front:
-        refused(front, "not to be trusted: unable to get local issuer.* databaseCaFile")
+        refused(front, "can't be trusted: unable to get local issuer.* databaseCaFile")
 
 
 def test_a_server_that_offers_no_tls_is_refused_and_told_nothing(reached):
@@ -86,7 +86,7 @@ def test_a_server_that_offers_no_tls_is_refused_and_told_nothing(reached):
 def test_plain_text_behind_the_yes_is_not_taken_for_the_servers(reached, ours):
     """Somebody in the middle, who can't speak as the server, speaks before it does."""
     with reached(ours.issue("localhost"), answer=b"SR\0\0\0\x08\0\0\0\0") as front:
-        refused(front, "not to be trusted: WRONG_VERSION_NUMBER")
+        refused(front, "can't be trusted: WRONG_VERSION_NUMBER")
 
 
 def test_a_server_that_breaks_off_in_the_handshake_is_worth_another_try(reached):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from local import totesys as totesys_database
-from services.ingestion import get_table_data, keys
-from services.ingestion.replay import Range, replay
-from services.ingestion.tables import TABLES
+from services.ingestion import Range, get_table_data, replay
+from shared.bucket import keys
 from shared.jsonlines import to_json_lines
+from shared.tables import TABLES, Table
 from tests.helpers.changing import update, write
 from tests.helpers.runs import Place
 
@@ -80,7 +80,9 @@ class Copy:
     def crash(self):
         """Forget how far it was in the changes, but for the first."""
         self.seen -= set(
-            self.place.bucket.keys("changes/thing/", after=keys.change_key("thing", 1))
+            self.place.bucket.keys(
+                "changes/thing/", after=keys.format_change_key(Table("thing"), 1)
+            )
         )
 
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.ingestion import batches, get_table_data
-from services.ingestion.ingest import ingest
+from services.ingestion import get_table_data, ingest
+from services.ingestion.new_rows import read_new_rows
+from shared import tables as our
 from shared.jsonlines import to_json_lines
+from shared.postgres import reader as row_reader
 from tests.helpers import landed
 from tests.helpers.pg_tables import Column, Table, assert_lines_hold, tables
 from tests.helpers.pg_types import SCHEMA, TYPES
@@ -115,11 +117,11 @@ def read_while_committing(table, reader, late_writer, limit):
     """Read a table in batches; its late writer commits at the first wait for it."""
     frames, more, last = [], True, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.ingestion.source.time.sleep", lambda _: late_writer.run("COMMIT"))
+        patch.setattr("services.ingestion.new_rows.time.sleep", lambda _: late_writer.run("COMMIT"))
         while more:
-            frames.append(get_table_data(table.name, last, reader, limit))
-            more = frames[-1].attrs["more"]
-            last = max([last, *frames[-1][f"{table.name}_id"].tolist()])
+            batch = read_new_rows(our.Table(table.name), last, reader, limit)
+            frames.append(batch.rows)
+            more, last = batch.more, max([last, *batch.ids.tolist()])
     return b"".join(map(to_json_lines, frames))
 
 
@@ -163,6 +165,6 @@ def test_nor_are_late_rows_lost_where_long_ones_end_a_batch(
     # Not to be compressed: PostgreSQL then keeps the long ones aside.
     values = [("".join(chr(33 + n * n * 7 % 9001) for n in range(size)),) for size in lengths]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "BATCH_BYTES", 10_000)
+        patch.setattr(row_reader, "BATCH_BYTES", 10_000)
         check_late(Table("long", [Column("note", text, False)], values), late,
                    writer, late_writer, reader, 50)  # fmt: skip

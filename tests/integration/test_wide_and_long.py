@@ -6,8 +6,11 @@ import json
 
 import pytest
 
-from services.ingestion import batches, get_table_data
+from services.ingestion import get_table_data
+from services.ingestion.new_rows import read_new_rows
 from shared.jsonlines import to_json_lines
+from shared.postgres import reader as row_reader
+from shared.tables import Table
 
 
 def lines(rows):
@@ -29,26 +32,26 @@ def test_long_rows_come_in_batches_of_bounded_size(database):
     writer.run("CREATE TABLE long (long_id serial PRIMARY KEY, note text NOT NULL)")
     writer.run("INSERT INTO long (note) SELECT repeat('x', 5000000) FROM generate_series(1, 20)")
     reader = database.connect("reader")
-    first = get_table_data("long", 0, reader, 50_000)
-    assert first.attrs["more"]
-    assert 1 <= len(first) < 20
+    first = read_new_rows(Table("long"), 0, reader, 50_000)
+    assert first.more
+    assert 1 <= len(first.rows) < 20
     found, last = [], 0
     more = True
     while more:
-        rows = get_table_data("long", last, reader, 50_000)
-        found += [(row["long_id"], len(row["note"])) for row in lines(rows)]
-        last, more = found[-1][0], rows.attrs["more"]
+        batch = read_new_rows(Table("long"), last, reader, 50_000)
+        found += [(row["long_id"], len(row["note"])) for row in lines(batch.rows)]
+        last, more = found[-1][0], batch.more
     assert found == [(n, 5_000_000) for n in range(1, 21)]
 
 
 def test_rows_that_grow_longer_are_noticed_before_many_are_read(database, monkeypatch):
-    monkeypatch.setattr(batches, "_FIRST_VALUES", 20)
-    monkeypatch.setattr(batches, "BATCH_BYTES", 5000)
+    monkeypatch.setattr(row_reader, "_FIRST_VALUES", 20)
+    monkeypatch.setattr(row_reader, "BATCH_BYTES", 5000)
     database.connect().run("CREATE TABLE growing (growing_id serial PRIMARY KEY, name text)")
     database.connect().run(
         "INSERT INTO growing (name) SELECT CASE WHEN n > 15 THEN repeat('a', 1500) END "
         "FROM generate_series(1, 500) AS n"
     )
-    rows = get_table_data("growing", 0, database.connect("reader"), 400)
-    assert len(rows) == 10 + 20
-    assert rows.attrs["more"]
+    batch = read_new_rows(Table("growing"), 0, database.connect("reader"), 400)
+    assert len(batch.rows) == 10 + 20
+    assert batch.more

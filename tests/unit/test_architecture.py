@@ -10,54 +10,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICE = "services.ingestion"
-ALLOWED = {
-    "handler": {"ingest", "replay", "tables"},
-    "replay": {"source", "contracts", "positions", "keys", "tables"},
-    "ingest": {
-        *{"source", "landing", "positions", "progress", "tables"},
-        *{"survey", "changes", "scans", "contracts", "table_run", "reading"},
-    },
-    "reading": {"source"},
-    "table_run": {"contracts", "positions", "progress", "scans"},
-    "scans": {"batches", "source", "versions", "changes", "contracts", "marks", "keys"},
-    "survey": {"marks", "tables"},
-    "versions": {"batches", "marks", "tables"},
-    "changes": {"keys", "marks"},
-    "marks": set(),
-    "source": {"batches", "columns", "tables"},
-    "batches": {"columns", "tables"},
-    "landing": {"positions", "keys", "tables"},
-    "positions": {"keys"},
-    "contracts": {"columns", "schema", "survey", "tables"},
-    "schema": set(),
-    "columns": set(),
-    "keys": set(),
-    "progress": set(),
-    "tables": set(),
-    "__init__": {"landing", "source"},
+
+# Dependencies point down: a module of a service imports only modules on a lower line.
+INGESTION = (
+    {"handler"},
+    {"run", "replays"},
+    {"table"},
+    {"read_ahead", "land", "change_scan", "standing"},
+    {"new_rows", "summary"},
+)
+RECONCILIATION = (
+    {"handler"},
+    {"report"},
+    {"comparison"},
+    {"landed", "source_ids"},
+    {"contents"},
+)
+# What a room of `shared` may reach of the others; its own modules it may reach, too.
+PLAIN = {"errors", "telemetry", "settings", "clients", "tables", "snapshot", "jsonlines"}
+ROOMS = {
+    "postgres": PLAIN,
+    "bucket": PLAIN,
+    "contracts": PLAIN | {"postgres"},  # only the names of types, see below
 }
-
-RECONCILIATION = {
-    "handler": {"ingestion.tables", "reconcile", "report"},
-    "reconcile": {
-        *{"landed", "objects", "source"},
-        *{f"ingestion.{name}" for name in ("changes", "keys", "marks", "positions", "survey")},
-    },
-    "landed": {"objects", "ingestion.keys", "ingestion.positions", "ingestion.tables"},
-    "source": {
-        *{"objects"},
-        *{f"ingestion.{name}" for name in ("batches", "marks", "tables", "versions")},
-    },
-    "report": {"objects", "reconcile", "ingestion.keys"},
-    "objects": set(),
-    "__init__": set(),
-}
+TYPES_ONLY = {"contracts": "shared.postgres", "bucket": "shared.jsonlines"}
 
 
-def imports(path: Path) -> set[str]:
+def modules_in(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path, *, at_run_time: bool = False) -> set[str]:
+    """Return the modules, and names of modules, that a file imports anywhere."""
+    tree = ast.parse(path.read_text())
+    if at_run_time:
+        tree.body = [node for node in tree.body if not is_for_types(node)]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -65,64 +54,160 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_dependencies_point_one_way():
-    for path in sorted((ROOT / "services/ingestion").glob("*.py")):
-        modules = {
-            name.removeprefix(f"{SERVICE}.").split(".")[0]
-            for name in imports(path)
-            if name.startswith(f"{SERVICE}.")
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize(
+    ("service", "floors"), [("ingestion", INGESTION), ("reconciliation", RECONCILIATION)]
+)
+def test_dependencies_point_down(service, floors):
+    package = f"services.{service}."
+    modules = {path.stem: path for path in modules_in(f"services/{service}")}
+    assert set().union(*floors, {"__init__"}) == modules.keys()
+    for number, floor in enumerate(floors):
+        below = set().union(*floors[number + 1 :])
+        for module in floor:
+            names = {name for name in imports(modules[module]) if name.startswith(package)}
+            assert {name.removeprefix(package).split(".")[0] for name in names} <= below, module
+
+
+def test_no_service_imports_another():
+    services = [path.name for path in (ROOT / "services").iterdir() if path.is_dir()]
+    for service in services:
+        others = tuple(f"services.{other}" for other in services if other != service)
+        for path in modules_in(f"services/{service}"):
+            assert not [name for name in imports(path) if name.startswith(others)], path
+
+
+def test_shared_knows_no_service_and_the_services_know_no_tools():
+    for path in modules_in("shared"):
+        assert not [
+            name for name in imports(path) if name.startswith(("services", "local", "tools"))
+        ]
+    for path in modules_in("services"):
+        assert not [name for name in imports(path) if name.startswith(("local", "tools"))]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_rooms_of_shared_reach_one_system_each(room):
+    for path in modules_in(f"shared/{room}"):
+        names = {name for name in imports(path) if name.startswith("shared.")}
+        assert {name.split(".")[1] for name in names} - {room} <= ROOMS[room], path
+        at_run_time = imports(path, at_run_time=True)
+        if room in TYPES_ONLY:
+            assert not [name for name in at_run_time if name.startswith(TYPES_ONLY[room])], path
+
+
+def test_every_module_of_shared_is_in_a_room_or_reaches_no_room():
+    for path in (ROOT / "shared").glob("*.py"):
+        assert path.stem in PLAIN | {"__init__"}
+        names = {name.split(".")[1] for name in imports(path) if name.startswith("shared.")}
+        assert not names & ROOMS.keys(), path
+
+
+def test_each_package_of_shared_says_what_it_is_for():
+    for path in [ROOT / "shared/__init__.py", *(ROOT / f"shared/{r}/__init__.py" for r in ROOMS)]:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+@pytest.mark.parametrize(
+    ("modules", "rooms"),
+    [
+        ({"boto3", "botocore"}, ("shared/bucket", "shared/clients.py", "shared/postgres")),
+        ({"pg8000"}, ("shared/postgres", "services/ingestion/new_rows.py",
+                      "services/reconciliation/source_ids.py")),
+    ],
+    ids=["S3", "PostgreSQL"],
+)  # fmt: skip
+def test_only_some_rooms_know_a_system(modules, rooms):
+    for folder in ("services", "shared"):
+        for path in modules_in(folder):
+            known = {name.split(".")[0] for name in imports(path, at_run_time=True)} & modules
+            allowed = str(path.relative_to(ROOT)).startswith(rooms)
+            assert not known or allowed, path
+
+
+def test_no_module_is_called_like_a_public_function():
+    for folder in ("services", "shared"):
+        paths = modules_in(folder)
+        functions = {
+            node.name
+            for path in paths
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
         }
-        assert modules <= ALLOWED[path.stem], path.name
+        assert not functions & {path.stem for path in paths}
 
 
-def test_the_reconcile_knows_how_rows_land_and_not_the_other_way_round():
-    for path in sorted((ROOT / "services/reconciliation").glob("*.py")):
-        names = {name for name in imports(path) if name.startswith("services.")}
-        ours = {name.removeprefix("services.reconciliation.").split(".")[0] for name in names}
-        theirs = {".".join(name.split(".")[1:3]) for name in names if ".ingestion" in name}
-        allowed = RECONCILIATION[path.stem] | {"services", "ingestion"}
-        assert ours | theirs <= allowed, path.name
-    for path in (ROOT / "services/ingestion").rglob("*.py"):
-        assert not [name for name in imports(path) if "reconciliation" in name]
-
-
-def test_shared_knows_no_service_and_the_service_no_local_stage():
-    for path in (ROOT / "shared").rglob("*.py"):
-        assert not [name for name in imports(path) if name.startswith(("services", "local"))]
-    for path in (ROOT / "services").rglob("*.py"):
-        assert not [name for name in imports(path) if name.startswith("local")]
-
-
-def test_the_run_knows_neither_boto3_nor_pg8000():
-    tree = ast.parse((ROOT / "services/ingestion/ingest.py").read_text())
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    at_run_time = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)] + [
-        name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names
+def lazy_imports(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    return [
+        ast.unparse(node)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef)
+        for node in ast.walk(outer)
+        if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    assert not {"boto3", "botocore", "pg8000"} & {name.split(".")[0] for name in at_run_time}
-    assert not {"boto3", "botocore", "pg8000"} & names
 
 
-def test_the_reconcile_does_without_pandas():
-    script = "import sys, services.reconciliation.handler; print('pandas' in sys.modules)"
+def test_pandas_has_few_doors():
+    """What is imported late is imported where a table has rows, or rows are to be replayed."""
+    found = {
+        str(path.relative_to(ROOT)): lazy_imports(path)
+        for folder in ("services", "shared")
+        for path in modules_in(folder)
+        if lazy_imports(path)
+    }
+    assert found.keys() == {
+        "services/ingestion/run.py",
+        "services/ingestion/handler.py",
+        "shared/telemetry.py",  # powertools' metrics
+    }
+
+
+def imported(statement: str) -> set[str]:
+    """Return which of some heavy modules a statement imports, in a process of its own."""
+    heavy = {"pandas", "numpy", "pg8000", "boto3"}
+    script = f"import sys; {statement}; print(*({heavy!r} & set(sys.modules)))"
     found = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert found.stdout.strip() == "False"
+    return set(found.stdout.split())
+
+
+def test_the_reconciliation_does_without_pandas():
+    assert "pandas" not in imported("import services.reconciliation.handler")
 
 
 @pytest.mark.parametrize("module", ["services.ingestion", "services.ingestion.handler"])
 def test_pandas_is_not_imported_before_a_table_has_rows(module):
-    script = f"import sys, {module}; print(sorted({{'pandas', 'numpy'}} & set(sys.modules)))"
-    found = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert found.stdout.strip() == "[]"
+    assert not imported(f"import {module}") & {"pandas", "numpy"}
 
 
-def test_the_three_functions_are_importable_from_the_service():
-    import services.ingestion as service
+def test_a_service_that_reads_the_bucket_only_needs_no_driver_and_no_secret():
+    statement = "import shared.bucket.position, shared.clients, shared.settings"
+    assert "pg8000" not in imported(statement)
+    from shared.settings import BucketSettings
 
-    assert Path(service.__file__).is_relative_to(ROOT)
-    assert sorted(service.__all__) == ["get_latest_id", "get_table_data", "write_table_data"]
-    assert all(callable(getattr(service, name)) for name in service.__all__)
+    settings = BucketSettings.from_env({"BUCKET_NAME": "prod-ingestion-bucket", "STAGE": "prod"})
+    assert settings.stage == "prod"
+
+
+@pytest.mark.parametrize(
+    ("service", "names"),
+    [
+        (
+            "services.ingestion",
+            {"get_latest_id", "get_table_data", "write_table_data", "ingest", "Limits", "replay"},
+        ),
+        ("services.reconciliation", {"reconcile"}),
+    ],
+)
+def test_the_public_face(service, names):
+    package = __import__(service, fromlist=sorted(names))
+    assert Path(str(package.__file__)).is_relative_to(ROOT)
+    assert names <= set(package.__all__)
+    assert all(callable(getattr(package, name)) for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing

@@ -13,12 +13,17 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from local.contract import DATE
-from services.ingestion import contracts, schema
-from services.ingestion.columns import Column
-from services.ingestion.contracts import Violation, check, parse
-from services.ingestion.schema import POSTGRESQL_TYPE
-from services.ingestion.tables import TABLES
+from shared.contracts import contract as contracts
+from shared.contracts import schema
+from shared.contracts.check import Violation
+from shared.contracts.check import violations as check
+from shared.contracts.contract import parse
+from shared.contracts.schema import POSTGRESQL_TYPE
+from shared.contracts.values import column_faults
 from shared.errors import ConfigError
+from shared.postgres.catalogue import Column, Description
+from shared.postgres.reader import Batch
+from shared.tables import TABLES, Table
 from tests.helpers.contracts import (
     KINDS,
     broken_rows,
@@ -49,10 +54,14 @@ FOUND = {
 }
 
 
+def batch_of(table, columns, frame):
+    return Batch(Description(Table(table), tuple(columns), (), None, has_long_rows=False), frame)
+
+
 def found_broken(table, contract, frame):
     """Return how many rows the check finds broken in each column, and the first ids."""
     frame[f"{table}_id"] = range(1, len(frame) + 1)
-    found = check(table, contract, catalogue(contract), frame)
+    found = check(contract, batch_of(table, catalogue(contract), frame))
     assert {each.kind for each in found} <= {"value"}
     return {each.column: (each.rows, each.first_ids) for each in found}
 
@@ -145,7 +154,7 @@ def test_our_contracts_are_json_schemas_that_take_some_values_and_refuse_others(
 
 
 def test_every_contract_is_of_a_table_of_ours():
-    assert sorted(path.stem for path in contracts.FOLDER.iterdir()) == sorted(TABLES)
+    assert sorted(path.stem for path in contracts.FOLDER.glob("*.json")) == sorted(TABLES)
 
 
 def is_date(text):
@@ -161,7 +170,7 @@ def test_dates_held_as_text_must_be_in_the_calendar(year):
     values = pd.Series(texts, dtype=object)
     ours = {"pattern": contract_of("payment")["payment_date"]["pattern"]}
     for rules, first, last in ((DATE, 1, 9999), (ours, 2000, 2099)):
-        fits = [not fault for fault in schema.faults(values, rules) or [""] * len(texts)]
+        fits = [not fault for fault in column_faults(values, rules) or [""] * len(texts)]
         if year:  # which Python has not
             assert fits == [is_date(text) and first <= year <= last for text in texts]
 
@@ -175,7 +184,7 @@ def things(**columns):
 def violations(frame, **changes):
     """Check a frame against THING, the catalogue changed by column: None is gone."""
     declared = {each.name: each for each in catalogue(THING)} | changes
-    return check("thing", THING, [each for each in declared.values() if each], frame)
+    return check(THING, batch_of("thing", [each for each in declared.values() if each], frame))
 
 
 def test_good_rows_and_no_rows_have_no_violation():
@@ -253,8 +262,8 @@ def test_only_the_first_ids_are_named():
         ({"format": "date"}, "amount: 'format' is not known here"),
         ({"multipleOf": 0.01}, "'multipleOf' is not known"),
         ({"not": {"const": 1}}, "'const' is not known"),
-        ({"minimum": 0.01}, "'minimum' is no whole number"),
-        ({"maximum": True}, "'maximum' is no whole number"),
+        ({"minimum": 0.01}, "'minimum' is not a whole number"),
+        ({"maximum": True}, "'maximum' is not a whole number"),
         ({"type": "decimal"}, "there is no type 'decimal'"),
         ({"type": ["number", "NULL"]}, "there is no type 'NULL'"),
         ({"enum": [1.5]}, "'enum' holds something else"),
@@ -296,5 +305,5 @@ def test_what_stands_around_the_columns_must_be_right(change):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"properties": {}}'])
 def test_what_is_no_contract_is_refused(text):
-    with pytest.raises(ConfigError, match=r"Contract x\.json can't be read.*Mend it"):
+    with pytest.raises(ConfigError, match=r"Contract x\.json can't be read.*Fix it"):
         parse("x.json", text)

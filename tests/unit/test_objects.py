@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
-from shared.objects import Bucket
+from shared.bucket.bucket import Bucket
 
 
 class FreshClient:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from itertools import count
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from services.ingestion import reading
+from services.ingestion import read_ahead
+from services.ingestion.read_ahead import Reader
 from shared.errors import SourceUnavailableError
+from shared.postgres.catalogue import Description
+from shared.postgres.reader import Batch
+from shared.tables import Table
 
 
 class Source:
@@ -23,103 +27,111 @@ class Source:
         self.held_back = 0
         self.failures: list[Exception] = []
 
-    def get_table_data(
-        self, table: str, row_id: int, _connection: Any, limit: int, *, wait_seconds: float
-    ) -> pd.DataFrame:
+    def read_new_rows(
+        self, table: Table, row_id: int, _connection: Any, limit: int, *, wait_seconds: float
+    ) -> Batch:
         assert limit == 2
-        self.asked.append((table, row_id))
+        self.asked.append((table.name, row_id))
         self.waits.append(wait_seconds)
         if self.failures:
             raise self.failures.pop()
-        rows = pd.DataFrame({"id": [row_id + 1]})
-        rows.attrs = {"waited_seconds": self.waited, "held_back_rows": self.held_back}
-        return rows
+        return replace(batch(table.name, row_id + 1), waited=self.waited, held_back=self.held_back)
+
+
+def batch(table: str, *ids: int, more: bool = False) -> Batch:
+    description = Description(Table(table), (), (), None, has_long_rows=False)
+    return Batch(description, pd.DataFrame({f"{table}_id": ids}), more=more)
 
 
 @pytest.fixture
 def source(monkeypatch) -> Source:
     """What the reader asks."""
     source = Source()
-    monkeypatch.setattr(reading, "source", source)
+    monkeypatch.setattr(read_ahead, "new_rows", source)
     return source
 
 
-def a_reader(seconds_left: float = 100.0) -> reading.Reader:
+def a_reader(seconds_left: float = 100.0) -> Reader:
     connection: Any = None
-    steps = count(1)
-    return reading.Reader(connection, 2, 30.0, lambda: seconds_left, lambda: next(steps))
+    return Reader(connection, 2, 30.0, lambda: seconds_left)
 
 
-def read_ahead(reader: reading.Reader, table: str, row_id: int) -> None:
-    with reader.reading_ahead(table, row_id):
+def read(reader: Reader, table: str, row_id: int) -> list[int]:
+    return reader.read(Table(table), row_id).ids.tolist()
+
+
+def ahead(reader: Reader, table: str, row_id: int, *, more: bool = True) -> None:
+    with reader.reading_ahead(batch(table, row_id, more=more)):
         pass
 
 
 def test_a_batch_that_was_read_ahead_is_read_once(source):
     reader = a_reader()
-    read_ahead(reader, "a", 5)
-    batch = reader.read("a", 5)
-    assert (batch.rows["id"].tolist(), batch.step) == ([6], 1)
+    ahead(reader, "a", 5)
+    assert read(reader, "a", 5) == [6]
     assert source.asked == [("a", 5)]
-    assert reader.read("a", 5).step == 2
+    assert read(reader, "a", 5) == [6]
     assert source.asked == [("a", 5), ("a", 5)]
 
 
 def test_a_table_that_stands_elsewhere_is_read_again(source):
     reader = a_reader()
-    read_ahead(reader, "a", 5)
-    assert reader.read("a", 4).rows["id"].tolist() == [5]
-    assert reader.read("a", 5).step == 3
+    ahead(reader, "a", 5)
+    assert read(reader, "a", 4) == [5]
+    assert read(reader, "a", 5) == [6]
     assert source.asked == [("a", 5), ("a", 4), ("a", 5)]
 
 
 def test_another_table_neither_takes_nor_replaces_it(source):
     reader = a_reader()
-    read_ahead(reader, "a", 5)
-    read_ahead(reader, "b", 7)
-    assert reader.read("b", 7).step == 2
-    assert reader.read("a", 5).step == 1
+    ahead(reader, "a", 5)
+    ahead(reader, "b", 7)
+    assert read(reader, "b", 7) == [8]
+    assert read(reader, "a", 5) == [6]
     assert source.asked == [("a", 5), ("b", 7)]
 
 
 def test_a_failure_is_that_of_the_next_read(source):
     reader = a_reader()
     source.failures = [SourceUnavailableError("gone")]
-    read_ahead(reader, "a", 5)
+    ahead(reader, "a", 5)
     with pytest.raises(SourceUnavailableError, match="gone"):
-        reader.read("a", 5)
-    assert reader.read("a", 5).rows["id"].tolist() == [6]
+        read(reader, "a", 5)
+    assert read(reader, "a", 5) == [6]
 
 
 def test_what_is_forgotten_leaves_room_for_another_table(source):
     reader = a_reader()
-    read_ahead(reader, "a", 5)
-    reader.forget("b")
-    reader.forget("a")
-    read_ahead(reader, "b", 7)
-    assert reader.read("a", 5).step == 3
-    assert reader.read("b", 7).step == 2
+    ahead(reader, "a", 5)
+    reader.forget(Table("b"))
+    reader.forget(Table("a"))
+    ahead(reader, "b", 7)
+    read(reader, "a", 5)
+    read(reader, "b", 7)
+    assert source.asked == [("a", 5), ("b", 7), ("a", 5)]
 
 
-def test_without_time_nothing_is_read_ahead(source):
-    read_ahead(a_reader(seconds_left=0.0), "a", 5)
+@pytest.mark.parametrize(
+    ("seconds_left", "more"), [(0.0, True), (100.0, False)], ids=["no time", "no more rows"]
+)
+def test_nothing_is_read_ahead_in_vain(source, seconds_left, more):
+    ahead(a_reader(seconds_left), "a", 5, more=more)
     assert source.asked == []
 
 
 def test_only_a_batch_that_is_asked_for_waits_for_writers(source):
     reader = a_reader()
     source.waited, source.held_back = 20.0, 1
-    read_ahead(reader, "a", 5)
-    reader.read("a", 5)
-    reader.read("a", 5)
-    reader.read("a", 5)
+    ahead(reader, "a", 5)
+    read(reader, "a", 5)
+    read(reader, "a", 5)
+    read(reader, "a", 5)
     assert source.waits == [0.0, 30.0, 10.0, 0.0]
-    assert reader.read("a", 5).rows.attrs["held_back_rows"] == 1
+    assert reader.read(Table("a"), 5).held_back == 1
 
 
 def test_the_interpreter_switches_as_before_afterwards(source):
     before = sys.getswitchinterval()
-    reader = a_reader()
-    with reader.reading_ahead("a", 5):
+    with a_reader().reading_ahead(batch("a", 5, more=True)):
         assert sys.getswitchinterval() < before
     assert sys.getswitchinterval() == before

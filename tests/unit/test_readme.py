@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.ingestion import keys
+from shared.bucket import keys
+from shared.tables import Table
 from tests.helpers.readme import README, minutes_to_fire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,9 +70,9 @@ def test_the_keys_are_keys_of_ours():
     found = re.findall(r"prod-ingestion-bucket/(\S+\.jsonl)", README)
     assert len(found) >= 3
     for key in found:
-        assert keys.parse_data_key(key).table == "address"
-    assert f"prod-ingestion-bucket/{keys.claim_key('address', 1491)}" in README
-    assert f"prod-ingestion-bucket/{keys.latest_key('address')}" in README
+        assert keys.parse_data_key(key).table == Table("address")
+    assert f"prod-ingestion-bucket/{keys.format_claim_key(Table('address'), 1491)}" in README
+    assert f"prod-ingestion-bucket/{keys.format_latest_key(Table('address'))}" in README
 
 
 def test_the_landed_line_is_a_line_of_json():

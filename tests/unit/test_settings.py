@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from services.ingestion.handler import Settings
 from shared.errors import ConfigError
-from shared.settings import ENVIRONMENT, Credentials, Settings
+from shared.postgres.credentials import Credentials
 
 ENV = {
     "BUCKET_NAME": "prod-ingestion-bucket",
@@ -29,9 +30,9 @@ def test_the_rest_has_defaults():
 
 
 def test_every_variable_is_read():
-    numbers = {name: str(n) for n, name in enumerate(ENVIRONMENT, start=7)}
+    numbers = {name: str(n) for n, name in enumerate(Settings.variables(), start=7)}
     settings = Settings.from_env(numbers)
-    read = {name: getattr(settings, name.lower()) for name in ENVIRONMENT}
+    read = {name: getattr(settings, name.lower()) for name in Settings.variables()}
     assert read.pop("WITHOUT_CHANGES") == (numbers["WITHOUT_CHANGES"],)
     assert read == {name: numbers[name] if name in ENV else int(numbers[name]) for name in read}
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from services.ingestion.handler import Settings
+from services.reconciliation.handler import Settings as ReconciliationSettings
 from shared import errors
-from shared.settings import ENVIRONMENT, Settings
 from tests.e2e.package.packaged import REPOSITORY, SWITCHED
 
 if TYPE_CHECKING:
@@ -77,13 +78,10 @@ def test_reconcile_runs_at_night(prod: Package):
     function = prod.properties("ReconcileLambdaFunction")
     assert function["Role"] == {"Fn::GetAtt": ["ReconcileRole", "Arn"]}
     assert function["Layers"] == [{"Ref": "PythonRequirementsLambdaLayer"}]
-    Settings.from_env(function["Environment"]["Variables"])
-    shared = function["Environment"]["Variables"].items() & prod.environment.items()
-    assert {name for name, _ in shared} >= {*ENVIRONMENT} - {
-        "BATCH_ROWS",
-        "WRITER_WAIT_SECONDS",
-        "BACKLOG_SECONDS",
-    }
+    variables = function["Environment"]["Variables"]
+    ReconciliationSettings.from_env(variables)
+    both = {name for name, _ in variables.items() & prod.environment.items()}
+    assert both >= {*ReconciliationSettings.variables()}
 
 
 def test_state_machine(prod: Package, switched: Package):
@@ -137,7 +135,7 @@ def test_each_call_gets_the_input_of_the_execution(prod: Package):
 def test_environment_is_what_the_settings_read(prod: Package, switched: Package):
     for package in (prod, switched):
         names = {name for name in package.environment if not name.startswith("POWERTOOLS_")}
-        assert names == set(ENVIRONMENT)
+        assert names == set(Settings.variables())
         assert all(isinstance(value, str) for value in package.environment.values())
         Settings.from_env(package.environment)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import tzinfo
 
+    from shared.postgres.catalogue import Column
+
     type Array = np.ndarray[Any, Any]
 
 _EPOCH = datetime(2000, 1, 1)  # what timestamp_send counts microseconds from
@@ -46,25 +48,6 @@ _PYTHON_YEARS = range(
     (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND + 1
 )
 _INFINITIES = {2**63 - 1: "infinity", -(2**63): "-infinity"}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column as the catalogue describes it.
-
-    Attributes:
-        name: as in the table.
-        type_name: as `format_type` spells it, e.g. `numeric(10,2)`.
-        base: `typname` of the type, of the innermost one for a domain, e.g. `int4`.
-        category: its `typcategory`: `A` is an array, `S` a string.
-        nullable: whether there can be NULLs in it.
-    """
-
-    name: str
-    type_name: str
-    base: str
-    category: str
-    nullable: bool
 
 
 class MiscountError(Exception):

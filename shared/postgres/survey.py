@@ -1,34 +1,36 @@
 """How all tables stand, asked of PostgreSQL at once: a tick with nothing new ends after that.
 
 One statement for all tables, whose cost does not depend on how large they are: the highest ids come
-from the ends of indexes, all else from the catalogue and from the counters of writes.
+from the ends of indexes, everything else from the catalogue and from the counters of writes.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pg8000.native import identifier, literal
 
-from services.ingestion.marks import Mark
-from services.ingestion.tables import id_column
-from shared.database import database_errors, set_spelling
+from shared.postgres.session import database_errors, set_spelling
+from shared.snapshot import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pg8000.native import Connection
 
+    from shared.tables import Table
+
     type Declared = tuple[tuple[str, str, bool], ...]  # name, type and nullability of each column
 
-# Recovery, after a crash or of a backup, sets the counters of the archiver back, and that alone
-# does (but for somebody with pg_stat_reset_shared): after it, ids that were seen may be given out
-# once more. Counters of writes start again where a server stopped, which may be that of a copy.
-# ALTER TABLE may write every row anew, which is not counted, into a file of another name.
-# The expressions for the highest ids stand where none of its names is visible: tables may be called
-# the same.
+# The snapshot, the clock, and of each table: what its history is told by, the counters of rows
+# written, and its columns.
+# Recovery, after a crash or from a backup, resets the statistics of the archiver; nothing else does
+# but somebody with the right to pg_stat_reset_shared. After it, transaction ids that were seen may
+# be assigned once more. Counters of writes start again where a server stopped, which may be a copy.
+# ALTER TABLE may rewrite every row, which is not counted, into a file of another name.
+# The highest ids are asked for where none of the names here is visible: tables may have them, too.
 _SURVEY = """
 SELECT seen.*{highest} FROM (WITH RECURSIVE asked AS (
     SELECT number, to_regclass(name)::oid AS oid
@@ -63,8 +65,8 @@ class Survey:
 
     Attributes:
         highest_ids: each table's highest committed id, 0 for an empty table; none if not asked for.
-        marks: the moment, as each table's history has it.
-        declared: the columns of each table, none for one that is not there.
+        marks: the snapshot, as each table's history has it.
+        declared: the columns of each table; none of one that does not exist.
     """
 
     highest_ids: Mapping[str, int] = field(default_factory=dict)
@@ -72,18 +74,21 @@ class Survey:
     declared: Mapping[str, Declared] = field(default_factory=dict)
 
 
-def survey(tables: Sequence[str], connection: Connection, *, with_ids: bool = True) -> Survey:
-    """Return how tables stand; without their ids, no table itself is read.
+def read_survey(
+    tables: Sequence[Table], connection: Connection, *, with_ids: bool = True
+) -> Survey:
+    """Return how tables stand, by their names; without their ids, no table itself is read.
 
     Raises:
         SourceError: one of the tables can't be asked for its highest id.
         SourceUnavailableError: the database could not be reached, or broke off.
     """
-    names = literal([identifier(table) for table in tables])
+    names = [table.name for table in tables]
+    quoted = literal([identifier(name) for name in names])
     highest = ",".join(["", *map(_highest, tables)]) if with_ids else ""
     with database_errors("Looking for new rows"):
         set_spelling(connection)
-        [row] = connection.run(_SURVEY.format(names=names, highest=highest))
+        [row] = connection.run(_SURVEY.format(names=quoted, highest=highest))
     snapshot, at, history, since, oids, writes, columns, *ids = row
     marks = [
         Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
@@ -91,22 +96,22 @@ def survey(tables: Sequence[str], connection: Connection, *, with_ids: bool = Tr
     ]
     declared = [tuple(map(tuple, found or ())) for found in json.loads(columns)]
     return Survey(
-        dict(zip(tables, ids, strict=True)) if with_ids else {},
-        dict(zip(tables, marks, strict=True)),
-        dict(zip(tables, declared, strict=True)),
+        dict(zip(names, ids, strict=True)) if with_ids else {},
+        dict(zip(names, marks, strict=True)),
+        dict(zip(names, declared, strict=True)),
     )
 
 
-def highest_ids(tables: Sequence[str], connection: Connection) -> dict[str, Any]:
-    """Return each table's highest committed id, 0 for an empty table.
+def read_highest_ids(tables: Sequence[Table], connection: Connection) -> dict[str, int]:
+    """Return each table's highest committed id by its name, 0 for an empty table.
 
     Raises:
-        SourceError, SourceUnavailableError: as `survey`.
+        SourceError, SourceUnavailableError: see `read_survey`.
     """
     with database_errors("Looking for new rows"):
         [ids] = connection.run("SELECT " + ", ".join(map(_highest, tables)))
-    return dict(zip(tables, ids, strict=True))
+    return {table.name: highest for table, highest in zip(tables, ids, strict=True)}
 
 
-def _highest(table: str) -> str:
-    return _HIGHEST.format(id=identifier(id_column(table)), table=identifier(table))
+def _highest(table: Table) -> str:
+    return _HIGHEST.format(id=identifier(table.id_column), table=identifier(table.name))

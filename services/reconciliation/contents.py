@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.objects import Bucket
+    from shared.bucket.bucket import Bucket
 
 type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -26,7 +26,7 @@ class Contents:
 
     Attributes:
         ids: of its rows, in the order of the lines.
-        rows: what its metadata says how many there are.
+        rows: how many there are by its metadata.
         is_there: whether there is such an object.
         faults: what is wrong with it, in words.
     """
@@ -37,21 +37,21 @@ class Contents:
     faults: list[str] = field(default_factory=list)
 
 
-def read_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
+def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
     """Return what an object holds.
 
     Raises:
-        LandingError, LandingUnavailableError: as all of `Bucket`.
+        LandingError, LandingUnavailableError: see `Bucket`.
     """
     with bucket.open(key) as found:
         if found is None:
-            return Contents(faults=["it is not there"], is_there=False)
-        contents = read_lines(found.lines, id_name)
+            return Contents(faults=["it is missing"], is_there=False)
+        contents = parse_lines(found.lines, id_name)
         contents.rows = found.metadata.get("rows")
     return contents
 
 
-def read_lines(lines: Iterable[bytes], id_name: str) -> Contents:
+def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
     """Return what lines hold; a line counts if it is whole, whether or not a line feed ends it."""
     ids: list[int] = []
     contents, bad, line = Contents(), 0, b"\n"
@@ -63,9 +63,9 @@ def read_lines(lines: Iterable[bytes], id_name: str) -> Contents:
             ids.append(row_id)
     contents.ids = np.array(ids, np.int64)
     if not line.endswith(b"\n"):
-        contents.faults.append("its last line is cut off")
+        contents.faults.append("it is truncated: its last line has no end")
     elif bad:
-        contents.faults.append(f"{bad} of its lines are no rows")
+        contents.faults.append(f"{bad} of its lines are not rows")
     return contents
 
 

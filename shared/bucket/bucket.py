@@ -1,6 +1,8 @@
 """A bucket, reduced to what exactness needs: read, list, and write without overwriting blindly.
 
-The only S3 calls of the services. Nothing but "no such key" ever reads as absent.
+The only S3 calls of the services. Of the store they need three guarantees: a PUT with If-None-Match
+never overwrites, one with If-Match overwrites only what was read, and a listing has every object
+that was there when it began. Only "no such key" ever reads as absent.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
+    from shared.jsonlines import Lines
+
 # No answer, half an answer, or one that is not S3's. All other errors of botocore are our own
-# doing, credentials or a name that can't be, say.
+# fault: credentials, say, or an impossible name.
 _BROKEN_OFF = (
     UnreachableError,
     HTTPClientError,
@@ -42,7 +46,7 @@ _BUSY_STATUSES = {409, 429}
 _BUSY_CODES = {"RequestTimeout", "SlowDown", "404"}
 _CHANGED_CODES = {"PreconditionFailed", "412", "NoSuchKey"}
 _REMEDIES = {
-    "NoSuchBucket": "Deploy the bucket, or mend BUCKET_NAME.",
+    "NoSuchBucket": "Deploy the bucket, or fix BUCKET_NAME.",
     "AccessDenied": "Let the function's role s3:GetObject and s3:PutObject on the objects of the "
     "bucket and s3:ListBucket on the bucket (without it a missing key is refused, too).",
 }
@@ -56,6 +60,14 @@ class StoredObject(NamedTuple):
 
     body: bytes
     etag: str
+
+
+class Landed(NamedTuple):
+    """An object of rows that was written."""
+
+    key: str
+    rows: int
+    bytes: int
 
 
 class OpenObject(NamedTuple):
@@ -124,6 +136,14 @@ class Bucket:
         """
         return self._put(key, body, IfNoneMatch="*", Metadata=dict(metadata or {})) is not None
 
+    def put_rows(self, key: str, lines: Lines, **metadata: str) -> Landed | None:
+        """Write rows under a new key; return None, and change nothing, if it exists.
+
+        The metadata says how many rows there are, and what else is given.
+        """
+        created = self.create(key, lines.body, {"rows": str(lines.rows)} | metadata)
+        return Landed(key, lines.rows, len(lines.body)) if created else None
+
     def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
         """Write over the object read with this `etag` (None: over nothing).
 
@@ -137,8 +157,8 @@ class Bucket:
         try:
             return self.client.get_object(Bucket=self.name, Key=key)
         except ClientError as error:
-            # By its code: threads that use a client's first error at once may each make classes of
-            # their own for client.exceptions, and miss each other's.
+            # By its code, not by client.exceptions: threads that meet a client's first error at
+            # once may each make exception classes of their own, and so miss each other's.
             if error.response["Error"]["Code"] == "NoSuchKey":
                 return None
             raise
@@ -148,7 +168,7 @@ class Bucket:
             try:
                 written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)
             except ClientError as error:
-                # If-Match on an object that is gone is a 404: it changed, too.
+                # If-Match on a missing object is a 404: it changed, too.
                 if error.response["Error"]["Code"] in _CHANGED_CODES:
                     return None
                 raise
@@ -164,7 +184,7 @@ class Bucket:
         except _BROKEN_OFF as error:
             raise LandingUnavailableError(f"{what}: {error}. It is tried again.") from error
         except BotoCoreError as error:
-            raise LandingError(f"{what}: {error}. Mend the deployment.") from error
+            raise LandingError(f"{what}: {error}. Fix the deployment.") from error
 
 
 def _explain(what: str, error: ClientError) -> PipelineError:

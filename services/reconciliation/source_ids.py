@@ -1,4 +1,4 @@
-"""Which ids a table of the source holds. The only SQL of the service, in short statements."""
+"""Which ids a table of the database holds. The only SQL of the service, in short statements."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pg8000.native import identifier
 
-from services.ingestion.batches import refuse_inexact_reads
-from services.ingestion.tables import id_column
-from services.ingestion.versions import not_below_base
-from services.reconciliation.objects import NO_IDS, Ids
-from shared.database import database_errors
+from services.reconciliation.contents import NO_IDS, Ids
+from shared.postgres.session import database_errors, refuse_inexact_reads
+from shared.postgres.versions import not_below_xmin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pg8000.native import Connection
 
-    from services.ingestion.marks import Mark
+    from shared.snapshot import Mark
+    from shared.tables import Table
 
-LOWEST_ID = 1 - 2**63  # by one too high, but the lowest of all is no number in SQL
+LOWEST_ID = 1 - 2**63  # one too high, but SQL can't spell the lowest bigint
 _STATEMENT_IDS = 100_000
 _LOOKED_UP_IDS = 10_000
 
-# now() is when the transaction began: another moment than the statement's inside a block only.
+# Ids in PostgreSQL's binary form. `now()` is when the transaction began: that differs from the
+# statement's own time only inside a transaction block.
 _IDS = """
 SELECT now() <> statement_timestamp(), pg_is_in_recovery(),
        encode(string_agg(int8send(id), ''), 'base64')
@@ -35,8 +35,8 @@ _BETWEEN = "t.{id} > {above} AND t.{id} <= {up_to}"
 _STILL_THERE = "t.{id} = ANY ('{{{ids}}}'::bigint[]) AND NOT ({excepted})"
 
 
-def get_ids(
-    table: str, above: int, up_to: int, connection: Connection
+def read_ids(
+    table: Table, above: int, up_to: int, connection: Connection
 ) -> Iterator[tuple[int, Ids]]:
     """Yield the ids of a range in ascending stretches, each with the id it ends at.
 
@@ -53,13 +53,13 @@ def get_ids(
         yield above, ids
 
 
-def still_there(table: str, ids: Ids, connection: Connection, since: Mark | None) -> Ids:
+def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark | None) -> Ids:
     """Return which of these ids the table still has, in no version that is newer than a mark.
 
     Raises:
-        SourceError, SourceUnavailableError: as `get_ids`.
+        SourceError, SourceUnavailableError: see `read_ids`.
     """
-    excepted = not_below_base(since) if since else "false"
+    excepted = not_below_xmin(since) if since else "false"
     found = [NO_IDS]
     for start in range(0, len(ids), _LOOKED_UP_IDS):
         some = ",".join(map(str, ids[start : start + _LOOKED_UP_IDS].tolist()))
@@ -68,16 +68,16 @@ def still_there(table: str, ids: Ids, connection: Connection, since: Mark | None
     return np.concatenate(found)
 
 
-def _id(table: str) -> str:
-    name: str = identifier(id_column(table))
+def _id(table: Table) -> str:
+    name: str = identifier(table.id_column)
     return name
 
 
-def _read(table: str, condition: str, connection: Connection, limit: int | None = None) -> Ids:
-    names = {"id": _id(table), "table": identifier(table)}
+def _read(table: Table, condition: str, connection: Connection, limit: int | None = None) -> Ids:
+    names = {"id": _id(table), "table": identifier(table.name)}
     limited = f" LIMIT {limit}" if limit else ""
     sql = _IDS.format(**names, condition=condition, limit=limited)
-    with database_errors(f"Reading the ids of {table!r}"):
+    with database_errors(f"Reading the ids of {table.name!r}"):
         [(in_transaction, on_standby, packed)] = connection.run(sql)
-    refuse_inexact_reads(table, in_transaction=in_transaction, on_standby=on_standby)
+    refuse_inexact_reads(table.name, in_transaction=in_transaction, on_standby=on_standby)
     return np.frombuffer(a2b_base64(packed or ""), ">i8").astype(np.int64)

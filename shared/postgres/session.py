@@ -6,22 +6,27 @@ import os
 import socket
 import ssl
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import Connection
 
 from shared.errors import ConfigError, PipelineError, SourceError, SourceUnavailableError
+from shared.postgres.credentials import CACHED_SECONDS, get_credentials
+from shared.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from shared.settings import Credentials
+    from shared.postgres.credentials import Credentials
+    from shared.settings import DatabaseSettings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONNECT_TIMEOUT_SECONDS = 5
 
-# Classes of SQLSTATE that another try may mend: connection, rollback, resources, not in the right
+# Classes of SQLSTATE that another try may fix: connection, rollback, resources, not in the right
 # state (a lock), operator intervention (shutdown, statement timeout), system.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
@@ -44,6 +49,51 @@ _REMEDIES = {
 }
 
 
+@contextmanager
+def database_session(settings: DatabaseSettings) -> Iterator[Connection]:
+    """Open the session that the settings describe, and close it at the end.
+
+    The secret is cached while the process is warm. If its password is rejected, it may have been
+    rotated meanwhile: the secret is read again, once.
+
+    Raises:
+        ConfigError, LandingUnavailableError: see `get_credentials`.
+        SourceError, SourceUnavailableError, ConfigError: see `connect`.
+    """
+    connection = _connect_with_secret(settings)
+    try:
+        yield connection
+    finally:
+        disconnect(connection)
+
+
+def _connect_with_secret(settings: DatabaseSettings) -> Connection:
+    """Connect; if the cached password is rejected, read the secret again and try once more."""
+    secret_id, ca_file = settings.db_secret_id, ROOT / settings.db_ca_file
+    credentials = get_credentials(secret_id)
+    try:
+        return connect(credentials, ca_file, settings.statement_timeout_seconds)
+    except SourceError as error:
+        if not is_password_rejected(error):
+            raise
+        rejection = error
+    rotated = get_credentials(secret_id, fresh=True)
+    if rotated != credentials:  # the same again is not tried: failed log-ins lock some roles out
+        logger().info(
+            "Password rejected; reconnecting with the rotated secret", extra={"secret": secret_id}
+        )
+        try:
+            return connect(rotated, ca_file, settings.statement_timeout_seconds)
+        except SourceError as error:
+            if not is_password_rejected(error):
+                raise
+            rejection = error
+    raise SourceError(
+        f"{rejection} The secret is {secret_id!r}, read again just now; until its password is "
+        f"rejected, a warm function caches it for {CACHED_SECONDS} s."
+    ) from rejection.__cause__
+
+
 def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: int) -> Connection:
     """Open a read-only session; TLS is verified, except over a unix socket.
 
@@ -51,7 +101,7 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
 
     Raises:
         SourceUnavailableError: the server does not answer, or not now.
-        SourceError: the server answered and is not to be used: certificate, password, database.
+        SourceError: the server answered, and rejected us or can't be trusted.
         ConfigError: the CA file is missing or holds no certificate.
     """
     # pg8000's default tries TLS without checking the certificate, and falls back to plain text
@@ -73,10 +123,10 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
         except ssl.SSLEOFError:
             raise  # it broke off, as a server does that is going down
         except ssl.SSLError as error:
-            # For a certificate, `reason` says only that it is not to be trusted.
+            # For a certificate, `reason` says only that it can't be verified.
             reason = getattr(error, "verify_message", error.reason)
             raise SourceError(
-                f"{place} is not to be trusted: {reason}. It needs a valid certificate for this "
+                f"{place} can't be trusted: {reason}. It needs a valid certificate for this "
                 "host name, and databaseCaFile the certificate of its issuer."
             ) from error
         # The timeout so far is one for each read. A statement may be quiet for longer.
@@ -85,25 +135,25 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
 
 
 def set_spelling(connection: Connection) -> None:
-    """Let values and names be spelled as we expect, however the session was opened.
+    """Set how values and names are spelled, however the session was opened.
 
-    A statement of its own: another one in its message would be read in the old encoding.
+    This is a message of its own: the server reads a whole message in the encoding before it.
     """
     connection.run(_SPELLING)
 
 
 def disconnect(connection: Connection) -> None:
-    """Close a session, which may have broken off: saying goodbye is no reason to fail."""
+    """Close a session. It may have been lost already, so failing to say goodbye is no error."""
     buffered = connection._sock
     with suppress(InterfaceError, OSError):
         connection.close()
     if buffered:
-        # Or Python complains, when it is collected, of what could not be sent.
+        # Otherwise Python warns, when it collects the buffer, of bytes it could not send.
         with suppress(OSError):
             buffered.close()
 
 
-def is_password_refused(error: PipelineError) -> bool:
+def is_password_rejected(error: PipelineError) -> bool:
     """Tell whether `connect` failed because user name and password don't match."""
     refusal = _refusal(error.__cause__)
     return refusal is not None and _fields(refusal).get("C") == "28P01"
@@ -111,7 +161,7 @@ def is_password_refused(error: PipelineError) -> bool:
 
 @contextmanager
 def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
-    """Reach the server; a socket that becomes no connection is closed, whatever pg8000 leaves."""
+    """Open a socket to the server; close it if no connection comes of it, as pg8000 does not."""
     address = (credentials.host, credentials.port)
     if credentials.unix_socket:
         opened = socket.socket(socket.AF_UNIX)
@@ -125,7 +175,7 @@ def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         yield opened
     except BaseException:
-        # Not close(): that waits for the file pg8000 made of it, which nobody closes.
+        # Not close(): that waits for the file object pg8000 made of the socket and never closes.
         if (descriptor := opened.detach()) != -1:
             os.close(descriptor)
         raise
@@ -136,7 +186,7 @@ def _verifying_context(ca_file: Path) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise ConfigError(
-            f"No CA certificates in {ca_file}: {error.strerror or error}. Mend DB_CA_FILE."
+            f"No CA certificates in {ca_file}: {error.strerror or error}. Fix DB_CA_FILE."
         ) from error
 
 
@@ -154,16 +204,27 @@ def _session_options(statement_timeout_seconds: int) -> str:
     return " ".join(f"-c {name}={value}" for name, value in options.items())
 
 
+def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) -> None:
+    """Raise a SourceError if a table was read where no read is exact; it says why."""
+    if in_transaction:
+        why = "inside a transaction: what commits meanwhile would stay invisible. Commit first."
+    elif on_standby:
+        why = "on a standby: it does not know who is writing. Connect to the primary."
+    else:
+        return
+    raise SourceError(f"{table!r} can't be read exactly {why}")
+
+
 @contextmanager
 def database_errors(what: str) -> Iterator[None]:
     """Turn errors of the driver into ours.
 
     Args:
-        what: whom the message names as the one that failed.
+        what: what failed, for the message: `Reading 'address'`.
 
     Raises:
-        SourceUnavailableError: another try may mend it.
-        SourceError: somebody has to mend it.
+        SourceUnavailableError: another try may succeed.
+        SourceError: somebody has to fix the cause.
     """
     try:
         yield
@@ -180,14 +241,17 @@ def database_errors(what: str) -> Iterator[None]:
 
 
 def _refusal(error: BaseException | None) -> DatabaseError | None:
-    """Return what the server said, which pg8000 buries when it then fails to say goodbye to it."""
+    """Return the server's error, which pg8000 hides behind its own failure to say goodbye."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error
 
 
 def _fields(error: DatabaseError) -> dict[str, str]:
-    """Return what the server said, by the letters of PostgreSQL's protocol."""
+    """Return the fields of the server's error: C is the SQLSTATE, M the primary message.
+
+    https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
     return error.args[0] if error.args and isinstance(error.args[0], dict) else {}
 
 

@@ -2,7 +2,8 @@
 
 The server works while we wait for S3, and the other way round. Only one batch is read ahead at a
 time, of whichever table asks first, so memory holds two; and it is only used if the table then
-stands where it begins. The session is never used by two: who reads ahead waits for the end of it.
+stands where it begins. Two threads never use the session at once: the landing thread waits for the
+reading one before it asks for anything.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from services.ingestion import source
+from services.ingestion import new_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import pandas as pd
     from pg8000.native import Connection
+
+    from shared.postgres.reader import Batch
+    from shared.tables import Table
 
 
 # How long a thread may keep the interpreter that another one waits for. With Python's 5 ms the
@@ -27,27 +30,15 @@ if TYPE_CHECKING:
 _SWITCH_SECONDS = 0.0002
 
 
-class Batch(NamedTuple):
-    """Rows that were read.
-
-    Attributes:
-        rows: as of `source.get_table_data`.
-        step: the number of the step of the run at which the reading began.
-    """
-
-    rows: pd.DataFrame
-    step: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Ahead:
-    table: str
+    table: Table
     row_id: int
     batch: Future[Batch]
 
 
 class Reader:
-    """Reads batches; single use, for one run."""
+    """Reads the new rows of tables; single use, for one run."""
 
     def __init__(
         self,
@@ -55,57 +46,55 @@ class Reader:
         batch_rows: int,
         writer_wait_seconds: float,
         seconds_left: Callable[[], float],
-        next_step: Callable[[], int],
     ) -> None:
-        self._connection = connection
-        self._batch_rows = batch_rows
+        self.connection = connection
+        self.batch_rows = batch_rows
         self._wait_left = writer_wait_seconds
         self._seconds_left = seconds_left
-        self._next_step = next_step
         self._ahead: _Ahead | None = None
 
-    def read(self, table: str, row_id: int) -> Batch:
+    def read(self, table: Table, row_id: int) -> Batch:
         """Return the rows of a table above an id.
 
         Raises:
-            SourceError, SourceUnavailableError: as `source.get_table_data`.
+            SourceError, SourceUnavailableError: see `get_table_data`.
         """
         ahead = self._ahead
         if ahead and ahead.table == table:
             self._ahead = None
             if ahead.row_id == row_id:
                 batch = ahead.batch.result()
-                if not batch.rows.attrs["held_back_rows"]:
+                if not batch.held_back:
                     return batch
         wait_seconds = max(0.0, min(self._wait_left, self._seconds_left()))
-        batch = self._read(table, row_id, self._next_step(), wait_seconds)
-        self._wait_left -= batch.rows.attrs["waited_seconds"]
+        batch = self._read(table, row_id, wait_seconds)
+        self._wait_left -= batch.waited
         return batch
 
     @contextmanager
-    def reading_ahead(self, table: str, row_id: int) -> Iterator[None]:
-        """Read above an id in the background, to the end; a failure is that of the next `read`.
+    def reading_ahead(self, batch: Batch) -> Iterator[None]:
+        """Read what follows a batch in the background, until the block ends.
 
-        It waits for no writer: where rows are held back, `read` does.
+        A failure is that of the next `read`. No writer is waited for: where rows are held back,
+        `read` reads again.
         """
-        if self._ahead or self._seconds_left() <= 0:
+        if self._ahead or not batch.more or self._seconds_left() <= 0:
             yield
             return
+        table, row_id = batch.description.table, batch.last_id
         with _switching_often(), ThreadPoolExecutor(1) as thread:
-            batch = thread.submit(self._read, table, row_id, self._next_step(), 0.0)
-            self._ahead = _Ahead(table, row_id, batch)
+            self._ahead = _Ahead(table, row_id, thread.submit(self._read, table, row_id, 0.0))
             yield
 
-    def forget(self, table: str) -> None:
+    def forget(self, table: Table) -> None:
         """Drop what was read ahead of a table: nobody will ask for it."""
         if self._ahead and self._ahead.table == table:
             self._ahead = None
 
-    def _read(self, table: str, row_id: int, step: int, wait_seconds: float) -> Batch:
-        rows = source.get_table_data(
-            table, row_id, self._connection, self._batch_rows, wait_seconds=wait_seconds
+    def _read(self, table: Table, row_id: int, wait_seconds: float) -> Batch:
+        return new_rows.read_new_rows(
+            table, row_id, self.connection, self.batch_rows, wait_seconds=wait_seconds
         )
-        return Batch(rows, step)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The comparison of source and bucket, table by table: what is missing, deleted or broken.
 
 Nothing is reported missing that is not, whatever runs meanwhile. The watermark is taken first. All
-ids up to it were settled when they were claimed (see `services.ingestion.source`): a row that is
+ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a row that is
 there now was there then, and is in the object, which exists, or the watermark would be lower. So
 it does not matter when the objects are read, nor what lands meanwhile: it lies above. Rows that are
 held back, or claimed and not landed, lie above, too.
@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.ingestion import keys
-from services.ingestion.changes import read_state
-from services.ingestion.marks import break_between
-from services.ingestion.positions import find_position
-from services.ingestion.survey import survey
+from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.landed import Fault, Landed
-from services.reconciliation.objects import NO_IDS, Ids
-from services.reconciliation.source import LOWEST_ID, get_ids, still_there
-from shared.objects import Bucket
+from services.reconciliation.source_ids import LOWEST_ID, read_ids, read_still_there
+from shared.bucket import keys
+from shared.bucket.bucket import Bucket
+from shared.bucket.changes import get_change_state
+from shared.bucket.position import find_position
+from shared.postgres.survey import read_survey
+from shared.snapshot import break_between
+from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
-    from services.ingestion.marks import Mark
+    from shared.snapshot import Mark
 
 # How many landed ids are held at once; a statement of the source reads no more.
 _STRETCH_IDS = 100_000
@@ -81,7 +82,7 @@ def reconcile(
     connection: Connection,
     bucket_name: str,
     *,
-    with_changes: bool = False,
+    with_changes: bool = True,
 ) -> Findings:
     """Compare a table with what has landed of it.
 
@@ -93,14 +94,14 @@ def reconcile(
         with_changes: whether the table has a change stream, which may yet bring rows.
 
     Raises:
-        SourceError, SourceUnavailableError: as `get_ids`.
-        LandingError, LandingUnavailableError, StateError: as `find_position`.
+        SourceError, SourceUnavailableError: see `read_ids`.
+        LandingError, LandingUnavailableError, StateError: see `find_position`.
     """
     started = time.monotonic()
-    bucket = Bucket(client, bucket_name)
-    findings = Findings(table, find_position(table, bucket).row_id)
-    stream = _Stream(table, bucket, connection) if with_changes else None
-    landed = Landed(table, findings.watermark, bucket)
+    bucket, known = Bucket(client, bucket_name), Table(table)
+    findings = Findings(table, find_position(known, bucket).row_id)
+    stream = _Stream(known, bucket, connection) if with_changes else None
+    landed = Landed(known, findings.watermark, bucket)
     _compare(landed, connection, findings)
     findings.faults += [Fault(key, "no claim names it") for key in sorted(landed.unclaimed)]
     _look_elsewhere(landed, stream, connection, findings)
@@ -111,14 +112,14 @@ def reconcile(
 class _Stream:
     """How far a table's change stream was before the source was read."""
 
-    def __init__(self, table: str, bucket: Bucket, connection: Connection) -> None:
+    def __init__(self, table: Table, bucket: Bucket, connection: Connection) -> None:
         self.table, self.connection = table, connection
-        self.done = read_state(table, bucket).done
+        self.done = get_change_state(table, bucket).done
 
     def mark(self) -> Mark | None:
         """Return the mark below which it has every version, None if there is none, or no more."""
-        seen = survey([self.table], self.connection, with_ids=False)
-        return None if break_between(self.done, seen.marks[self.table]) else self.done
+        seen = read_survey([self.table], self.connection, with_ids=False)
+        return None if break_between(self.done, seen.marks[self.table.name]) else self.done
 
 
 def _compare(landed: Landed, connection: Connection, findings: Findings) -> None:
@@ -127,7 +128,7 @@ def _compare(landed: Landed, connection: Connection, findings: Findings) -> None
     above = LOWEST_ID
     for up_to, ids in _stretches(landed, findings):
         findings.rows_landed += len(ids)
-        for last, in_source in get_ids(landed.table, above, up_to, connection):
+        for last, in_source in read_ids(landed.table, above, up_to, connection):
             until = np.searchsorted(ids, last, side="right")
             here, ids = ids[:until], ids[until:]
             findings.rows_in_source += len(in_source)
@@ -158,7 +159,7 @@ def _look_elsewhere(
     if not before:
         return
     folder = keys.change_folder(landed.table)
-    changes = [key for key in landed.bucket.keys(folder) if keys.parse_change_key(key)]
+    changes = filter(keys.is_change_key, landed.bucket.keys(folder))
     again = filter(keys.is_replay_key, landed.bucket.keys(keys.replay_folder(landed.table)))
     others = [*sorted(landed.unclaimed), *changes, *again]
     nowhere = landed.drop_landed(findings.missing, others)
@@ -167,5 +168,5 @@ def _look_elsewhere(
     if stream and since is None:
         findings.missing = NO_IDS
     else:
-        findings.missing = still_there(landed.table, nowhere, connection, since)
+        findings.missing = read_still_there(landed.table, nowhere, connection, since)
     findings.pending = len(nowhere) - len(findings.missing)

@@ -1,0 +1,253 @@
+"""Which rows are new, and the proof that none is missing among them.
+
+Ids are drawn from a sequence before their rows commit, so a row with a smaller id can appear after
+a larger one was read, and `id > watermark` would never see it. Rows that were read therefore count
+only when every id missing among them, from the watermark on, is known to be missing for good:
+
+1.  A missing id below one that was read was drawn before the read began (ids ascend, CACHE 1), by
+    a transaction that held a RowExclusiveLock before it drew the id: an INSERT takes one on the
+    table, and nextval one on the sequence, whoever calls it.
+2.  A transaction keeps its locks until it ends, and its rows are visible before it releases them.
+3.  So: list the transactions that hold such a lock now, wait for exactly those to end, and read
+    the missing ids again. What is still missing was rolled back; nobody can insert it any more.
+
+That is how CREATE INDEX CONCURRENTLY waits for writers. Without a gap there is nothing to wait
+for, and no further statement. A writer that stays open for longer than a read may wait holds back
+the rows above the first id still missing, until the next run.
+
+The assumption: ids come from the table's own sequence, drawn in the transaction that inserts
+them. Where a sequence can't keep it (CACHE, descending, cycling) a WARNING says so.
+docs/exactness.md argues all of this at length.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pg8000.native import identifier, literal
+
+from shared.postgres.catalogue import read_description
+from shared.postgres.reader import Batch, read_batch, read_rows
+from shared.postgres.session import database_errors
+from shared.tables import Table
+from shared.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pg8000.native import Connection
+
+    from shared.postgres.catalogue import Description
+
+    type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # a row (first, last) for each
+
+WRITER_WAIT_SECONDS = 30.0
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
+
+_ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
+# The rows in gaps, by one look into the index for each. The inner ORDER BY keeps the planner from
+# merging the two: it would compare every row of the table with every gap, and think that cheap if
+# there is a limit.
+_IN_GAPS = """
+unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',')::bigint[])
+    AS gap(first, last)
+CROSS JOIN LATERAL (
+    SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last ORDER BY t.{id}{limit}
+) AS t"""
+
+# Every transaction that may yet commit rows into the table, its partitions or children, or through
+# its partitioned parents, or that drew an id it has still to insert. A
+# prepared transaction has no pid; it keeps its virtualtransaction, or before PostgreSQL 13.5 gets
+# one that begins with -1.
+_OPEN_WRITERS = """
+WITH RECURSIVE up AS (
+    SELECT to_regclass({name})::oid AS oid
+    UNION SELECT inhparent FROM up JOIN pg_inherits ON inhrelid = up.oid
+), family AS (
+    SELECT oid FROM up UNION SELECT unnest({sequences}::bigint[])::oid
+    UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+)
+SELECT DISTINCT virtualtransaction, pid FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND relation IN (SELECT oid FROM family) AND pid IS DISTINCT FROM pg_backend_pid()
+"""
+# Whose they are: of the live ones by pid, of the prepared ones by the lock on their own id.
+_SESSIONS = """
+SELECT pid, usename, application_name FROM pg_stat_activity WHERE pid = ANY ({pids}::int[])
+"""
+_PREPARED = """
+SELECT gid, owner FROM pg_prepared_xacts JOIN pg_locks ON transactionid = transaction
+WHERE locktype = 'transactionid' AND virtualtransaction = ANY ({virtualtransactions}::text[])
+"""
+
+
+class _Writer(NamedTuple):
+    """A transaction that writes; a prepared one has no pid."""
+
+    virtualtransaction: str
+    pid: int | None
+
+
+def get_table_data(
+    table: str,
+    row_id: int,
+    connection: Connection,
+    limit: int | None = None,
+    *,
+    wait_seconds: float = WRITER_WAIT_SECONDS,
+) -> pd.DataFrame:
+    """Return the rows with an id above `row_id`, ascending by id, with none missing among them.
+
+    Args:
+        table: a table with an integer column `<table>_id`.
+        row_id: the watermark: rows up to and including it are left out.
+        connection: a session in autocommit, on a primary.
+        limit: how many rows to return at most; and if they are long, only as many as fit into
+            memory. All rows without it.
+        wait_seconds: how long to wait for open writers, if an id is missing.
+
+    Returns:
+        The rows, in the types `shared.postgres.columns` lists; with the right columns when there
+        is none. Rows above an id that an open writer may yet fill are left out.
+
+    Raises:
+        SourceError: no such table or id column, no permission, inside a transaction, on a standby.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    return read_new_rows(Table(table), row_id, connection, limit, wait_seconds=wait_seconds).rows
+
+
+def read_new_rows(
+    table: Table,
+    row_id: int,
+    connection: Connection,
+    limit: int | None = None,
+    *,
+    wait_seconds: float = WRITER_WAIT_SECONDS,
+) -> Batch:
+    """Return what `get_table_data` returns, with what else is known of the read."""
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection)
+        if description.broken_assumption:
+            logger().warning(
+                "Late rows of this table may be missed",
+                extra={"table": table.name, "because": description.broken_assumption},
+            )
+        batch = read_batch(description, connection, _ABOVE, int(row_id), limit)
+        gaps = _gaps(row_id, batch.ids)
+        if not len(gaps):
+            return batch
+        writers, waited = _wait_for_writers(description, connection, wait_seconds)
+        filled = replace(_fill(batch, gaps, connection, limit), waited=waited)
+        return _below_gaps(filled, row_id, connection, writers) if writers else filled
+
+
+def _gaps(row_id: int, ids: pd.Series[int]) -> Gaps:
+    """Return the missing ids between `row_id` and the last of `ids`."""
+    present = np.concatenate(([row_id], ids.to_numpy()))
+    holes = np.flatnonzero(np.diff(present) > 1)
+    return np.column_stack((present[holes] + 1, present[holes + 1] - 1))
+
+
+def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -> Batch:
+    """Return the batch with the rows that came late in their places.
+
+    Its end may be cut off: if that makes more rows than `limit`, or if so many came late that not
+    all gaps were read again.
+    """
+    firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
+    late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
+    filled = batch
+    if len(late.rows):
+        id_column = batch.description.table.id_column
+        rows = pd.concat([batch.rows, late.rows]).sort_values(id_column, ignore_index=True)
+        filled = replace(batch, rows=rows)
+    if late.more:
+        filled = replace(filled, rows=filled.rows[filled.ids <= late.last_id])
+    filled = replace(filled, rows=filled.rows.iloc[:limit])
+    return replace(filled, more=batch.more or filled.last_id < batch.last_id)
+
+
+def _below_gaps(
+    batch: Batch, row_id: int, connection: Connection, writers: Collection[_Writer]
+) -> Batch:
+    """Return the rows below the first gap, which one of the open `writers` may yet fill."""
+    gaps = _gaps(row_id, batch.ids)
+    if not len(gaps):
+        return batch
+    missing_id = int(gaps[0][0])
+    settled = batch.rows[batch.ids < missing_id]
+    held_back = len(batch.rows) - len(settled)
+    logger().warning(
+        "Rows wait for a transaction that is still open. They land once it has ended: commit it, "
+        "or end it by the statement in `end_with`",
+        extra={
+            "table": batch.description.table.name,
+            "held_back_rows": held_back,
+            "missing_id": missing_id,
+            "transactions": _described(writers, connection),
+        },
+    )
+    return replace(batch, rows=settled, held_back=held_back, more=False)
+
+
+def _described(writers: Collection[_Writer], connection: Connection) -> list[dict[str, Any]]:
+    """Return of each open transaction whose it is, and the statement that ends it."""
+    pids = sorted(writer.pid for writer in writers if writer.pid is not None)
+    prepared = sorted(writer.virtualtransaction for writer in writers if writer.pid is None)
+    described = []
+    if pids:
+        found = connection.run(_SESSIONS.format(pids=literal(pids)))
+        described += [
+            {
+                "pid": pid,
+                "role": role,
+                "application": application,
+                "end_with": f"SELECT pg_terminate_backend({pid})",
+            }
+            for pid, role, application in found
+        ]
+    if prepared:
+        found = connection.run(_PREPARED.format(virtualtransactions=literal(prepared)))
+        described += [
+            {"prepared": gid, "role": role, "end_with": f"ROLLBACK PREPARED {literal(gid)}"}
+            for gid, role in found
+        ]
+    return described
+
+
+def _wait_for_writers(
+    description: Description, connection: Connection, wait_seconds: float
+) -> tuple[set[_Writer], float]:
+    """Wait for those who write to the table now; return who is left, and the seconds waited."""
+    started = time.monotonic()
+    deadline = started + wait_seconds
+    pause = _FIRST_POLL_SECONDS
+    writers = _open_writers(description, connection)
+    while writers and time.monotonic() < deadline:
+        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+        pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+        writers = _still_open(writers, _open_writers(description, connection))
+    return writers, time.monotonic() - started
+
+
+def _still_open(before: set[_Writer], now: set[_Writer]) -> set[_Writer]:
+    """Return who of those before is still there; who was prepared meanwhile may be any of them."""
+    known = {writer.virtualtransaction for writer in before}
+    return {
+        writer
+        for writer in now
+        if writer.virtualtransaction in known or writer.virtualtransaction.startswith("-1/")
+    }
+
+
+def _open_writers(description: Description, connection: Connection) -> set[_Writer]:
+    name = literal(identifier(description.table.name))
+    sequences = literal(list(description.sequences))
+    found = connection.run(_OPEN_WRITERS.format(name=name, sequences=sequences))
+    return {_Writer(*row) for row in found}

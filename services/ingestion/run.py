@@ -1,0 +1,200 @@
+"""The run: rounds over the tables that have news, until none has, or time is up.
+
+A run goes through the tables in rounds of one batch each, children before parents, so that one
+table's backlog starves no other. What a row refers to was committed no later than the row. So after
+a round in which rows landed, every table behind the first that landed some is asked again whether
+it has news. A run has caught up when none has: then everything that the landed rows refer to has
+landed, too.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.ingestion.standing import ask_highest_ids, take_standings
+from services.ingestion.summary import TableSummary
+from shared import telemetry
+from shared.bucket.bucket import Bucket
+from shared.errors import PipelineError, explained, run_error
+from shared.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from mypy_boto3_s3 import S3Client
+    from pg8000.native import Connection
+
+    from services.ingestion.read_ahead import Reader
+    from services.ingestion.standing import Standing
+    from services.ingestion.table import TableRun
+
+
+def _for_ever() -> float:
+    return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may use.
+
+    Attributes:
+        batch_rows: rows of one object, and so of memory, at most.
+        writer_wait_seconds: how long to wait, in all, for open writers.
+        seconds_left: tells how long the run may still go on; it begins no batch at 0.
+        without_changes: the tables that have no change stream.
+    """
+
+    batch_rows: int = 50_000
+    writer_wait_seconds: float = 30.0
+    seconds_left: Callable[[], float] = _for_ever
+    without_changes: Collection[str] = ()
+
+
+def ingest(
+    tables: Sequence[str],
+    client: S3Client,
+    connection: Connection,
+    bucket_name: str,
+    limits: Limits | None = None,
+    *,
+    report: Callable[[Mapping[str, TableSummary]], None] | None = None,
+) -> dict[str, Any]:
+    """Land what is new in the tables.
+
+    Args:
+        tables: their names, children before parents.
+        client: boto3 client of S3.
+        connection: a session of the database, in autocommit.
+        bucket_name: where to.
+        limits: what the run may use.
+        report: called once when the run ends, also if tables failed, with the summaries of all
+            others by name.
+
+    Returns:
+        `rows` landed, `more` (whether a backlog is left), and per table in `tables` its summary.
+
+    Raises:
+        IngestionError: tables failed, all others are done; names each of them.
+        TransientIngestionError: the same, and another try may fix every failure.
+    """
+    run = _Run(Bucket(client, bucket_name), connection, limits or Limits())
+    run.begin([Table(name) for name in tables])
+    run.rounds()
+    summaries = run.summaries()
+    for name, summary in summaries.items():
+        telemetry.logger().info("Table ingested", extra={"table": name} | asdict(summary))
+    if report:
+        report(summaries)
+    if run.failures:
+        raise run_error({table.name: error for table, error in run.failures.items()})
+    return {
+        "more": run.more,
+        "rows": sum(summary.rows for summary in summaries.values()),
+        "tables": {name: asdict(summary) for name, summary in summaries.items()},
+    }
+
+
+class _Run:
+    """One run over some tables; single use."""
+
+    def __init__(self, bucket: Bucket, connection: Connection, limits: Limits) -> None:
+        self.bucket = bucket
+        self.connection = connection
+        self.limits = limits
+        self.failures: dict[Table, PipelineError] = {}
+        self.more = False
+        self._standings: list[Standing] = []
+        self._runs: dict[Table, TableRun] = {}  # of the tables that have, or had, something to do
+        self._reader: Reader | None = None
+
+    def begin(self, tables: Sequence[Table]) -> None:
+        """Find out where the tables stand."""
+        self._standings = take_standings(
+            tables, self.limits.without_changes, self.bucket, self.connection, self._failing
+        )
+        for standing in self._standings:
+            if standing.to_read or standing.to_scan:
+                self._open(standing)
+
+    def rounds(self) -> None:
+        """Visit the tables that have something to do, until none has, or time is up."""
+        unseen: Sequence[Standing] = ()
+        while any(run.to_visit for run in self._alive()):
+            unseen = self._behind(self._round())
+            if self.limits.seconds_left() <= 0:
+                break
+            self._ask_again(unseen)
+            unseen = ()
+        for run in self._alive():
+            with self._failing(run.table):
+                run.end()
+        self.more = bool(unseen) or any(run.more for run in self._alive())
+
+    def summaries(self) -> dict[str, TableSummary]:
+        """Return what happened to each table that did not fail, by name."""
+        return {
+            standing.table.name: self._runs[standing.table].summary()
+            if standing.table in self._runs
+            else TableSummary.of_none(standing.position.row_id)
+            for standing in self._standings
+            if standing.table not in self.failures
+        }
+
+    def _round(self) -> int:
+        """Visit each table once; return how many tables come before the first that landed rows."""
+        first = len(self._standings)
+        for number, standing in enumerate(self._standings):
+            run = self._runs.get(standing.table)
+            if run is None or not run.to_visit or standing.table in self.failures:
+                continue
+            before = run.objects
+            if self.limits.seconds_left() > 0:
+                with self._failing(run.table):
+                    run.visit()
+            if run.objects > before:
+                first = min(first, number)
+        return first
+
+    def _behind(self, number: int) -> Sequence[Standing]:
+        """Return the tables behind that one that are not known to have more rows to read."""
+        reading = {run.table for run in self._alive() if run.to_read}
+        left_out = reading | self.failures.keys()
+        return [each for each in self._standings[number + 1 :] if each.table not in left_out]
+
+    def _ask_again(self, standings: Sequence[Standing]) -> None:
+        if not standings:
+            return
+        highest = ask_highest_ids([standing.table for standing in standings], self.connection)
+        for standing in standings:
+            highest_id = highest.get(standing.table.name)
+            if standing.table in self._runs or standing.is_behind(highest_id):
+                self._open(standing).see(highest_id)
+
+    def _open(self, standing: Standing) -> TableRun:
+        """Return the run of a table, from now on; what needs pandas is imported here."""
+        from services.ingestion.read_ahead import Reader
+        from services.ingestion.table import TableRun
+
+        limits = self.limits
+        self._reader = self._reader or Reader(
+            self.connection, limits.batch_rows, limits.writer_wait_seconds, limits.seconds_left
+        )
+        if standing.table not in self._runs:
+            self._runs[standing.table] = TableRun(standing, self.bucket, self._reader)
+        return self._runs[standing.table]
+
+    def _alive(self) -> list[TableRun]:
+        return [run for table, run in self._runs.items() if table not in self.failures]
+
+    @contextmanager
+    def _failing(self, table: Table) -> Iterator[None]:
+        """Keep a table's failure for the end of the run: it stops no other table."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one table is that table's
+            failure = self.failures[table] = explained(error)
+            if self._reader:
+                self._reader.forget(table)
+            telemetry.failure(f"Table {table.name!r} failed", failure, table=table.name)

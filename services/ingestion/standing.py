@@ -1,0 +1,164 @@
+"""How each table stands on both sides when a run begins: which have news, which were written to.
+
+Bucket and database are asked side by side: two small objects a table, one statement for all tables.
+A run without news ends after that, so nothing here imports pandas.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.bucket.changes import get_change_state
+from shared.bucket.position import get_position
+from shared.contracts.contract import is_declared, load
+from shared.errors import PipelineError
+from shared.postgres.survey import Survey, read_highest_ids, read_survey
+from shared.snapshot import is_unchanged
+from shared.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from pg8000.native import Connection
+
+    from shared.bucket.bucket import Bucket
+    from shared.bucket.changes import ChangeState
+    from shared.bucket.position import Position
+    from shared.snapshot import Mark
+    from shared.tables import Table
+
+_PARALLEL_READS = 10  # the connections a client of boto3 keeps by default
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a table stands when a run begins.
+
+    Attributes:
+        table: which.
+        position: in the bucket, as its latest.json has it.
+        changes: how far its change stream is; None if it has none.
+        mark: taken before anything else was read; None if the database could not be asked.
+        highest_id: in the database; None if it could not be asked.
+        is_as_declared: whether its columns are those of its contract, as far as is known.
+    """
+
+    table: Table
+    position: Position
+    changes: ChangeState | None
+    mark: Mark | None
+    highest_id: int | None
+    is_as_declared: bool
+
+    def is_behind(self, highest_id: int | None) -> bool:
+        """Tell whether rows up to an id would be news: below the watermark none is still to come.
+
+        Without an id, because it can't be asked for, there may be some.
+        """
+        return highest_id is None or self.position.row_id < highest_id
+
+    @property
+    def to_read(self) -> bool:
+        """Whether it has to be read: reading also reports that it was declared anew."""
+        return self.is_behind(self.highest_id) or not self.is_as_declared
+
+    @property
+    def to_scan(self) -> bool:
+        """Whether it has to be scanned for changes, because it was written to since the last scan.
+
+        New rows are a write, even if it has not been counted yet: if their table were left out now,
+        what lands until the write is counted would be delivered once more.
+        """
+        if self.changes is None or self.mark is None:
+            return False
+        if self.changes.done is None or self.changes.scan or self.is_behind(self.highest_id):
+            return True
+        return not is_unchanged(self.changes.done, self.mark)
+
+
+def take_standings(
+    tables: Sequence[Table],
+    without_changes: Collection[str],
+    bucket: Bucket,
+    connection: Connection,
+    failing: Callable[[Table], AbstractContextManager[None]],
+) -> list[Standing]:
+    """Return how tables stand, and warn of those that end below what has landed.
+
+    Args:
+        tables: which.
+        without_changes: the names of those that have no change stream.
+        bucket: the one side.
+        connection: the other.
+        failing: a context that keeps the failure of a table, which is then left out.
+    """
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        positions = {each: pool.submit(get_position, each, bucket) for each in tables}
+        states = {
+            each: pool.submit(get_change_state, each, bucket)
+            for each in tables
+            if each.name not in without_changes
+        }
+        seen = _ask_database(tables, connection)
+    standings = []
+    for table in tables:
+        with failing(table):
+            contract, declared = load(table), seen.declared.get(table.name)
+            standings.append(
+                Standing(
+                    table,
+                    positions[table].result(),
+                    states[table].result() if table in states else None,
+                    seen.marks.get(table.name),
+                    seen.highest_ids.get(table.name),
+                    contract is None or declared is None or is_declared(contract, declared),
+                )
+            )
+    _warn_of_set_back(standings, connection)
+    return standings
+
+
+def ask_highest_ids(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:
+    """Return the highest ids in the database; none if one can't be asked.
+
+    Then each table counts as one with news, and reading it says which can't be asked, and why.
+    """
+    with suppress(PipelineError):
+        return read_highest_ids(tables, connection)
+    return {}
+
+
+def _ask_database(tables: Sequence[Table], connection: Connection) -> Survey:
+    for with_ids in (True, False):
+        with suppress(PipelineError):  # see `ask_highest_ids`
+            return read_survey(tables, connection, with_ids=with_ids)
+    return Survey()
+
+
+def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> None:
+    """Warn of tables that end below their watermark, unless that landed since they were asked."""
+    suspects = [each for each in standings if _ends_below(each, each.highest_id)]
+    if not suspects:
+        return
+    highest = ask_highest_ids([each.table for each in suspects], connection)
+    for standing in suspects:
+        now = highest.get(standing.table.name)
+        if _ends_below(standing, now):
+            logger().warning(
+                "The table ends below what has landed: rows were deleted, or the database was "
+                "restored from a backup. New rows with ids up to latest_row_id land only in the "
+                "change stream",
+                extra={
+                    "table": standing.table.name,
+                    "highest_row_id": now,
+                    "latest_row_id": standing.position.row_id,
+                },
+            )
+
+
+def _ends_below(standing: Standing, highest_id: int | None) -> bool:
+    return highest_id is not None and highest_id < standing.position.row_id

@@ -1,0 +1,130 @@
+"""What people are told of a table's run: its summary, its log lines and its metrics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INTERVAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSummary:
+    """What happened to one table in a run: its log line, and its part of the run's result.
+
+    Attributes:
+        rows: how many landed.
+        from_row_id: the watermark when the run began.
+        latest_row_id: the watermark when it ended.
+        held_back_rows: how many rows wait for a transaction that is still open.
+        watermark_age_seconds: how long the watermark has stood still while rows wait, else 0.
+        contract_violations: how many columns and kinds of violation were reported.
+        key: of the last batch that landed.
+        objects: how many batches landed.
+        bytes: of the batches.
+        duration_ms: how long the table took.
+        changes: how many rows went into the change stream.
+        changes_repeated: how many of these had been delivered before.
+        changes_key: of the last object of the change stream that landed.
+    """
+
+    rows: int = 0
+    from_row_id: int
+    latest_row_id: int
+    held_back_rows: int = 0
+    watermark_age_seconds: int = 0
+    contract_violations: int = 0
+    key: str | None = None
+    objects: int = 0
+    bytes: int = 0
+    duration_ms: int = 0
+    changes: int = 0
+    changes_repeated: int = 0
+    changes_key: str | None = None
+
+    @classmethod
+    def of_none(cls, row_id: int) -> TableSummary:
+        """Return the summary of a table that had nothing to do."""
+        return cls(from_row_id=row_id, latest_row_id=row_id)
+
+
+def emit_metrics(stage: str, summaries: Mapping[str, TableSummary]) -> None:
+    """Write the metrics of a run: of each table that has any, and of all of them together.
+
+    The latter are written if they are 0, too: an alarm can't sum over a dimension.
+
+    Args:
+        stage: a dimension of all.
+        summaries: by the name of the table.
+    """
+    for table, summary in summaries.items():
+        _emit_table(stage, table, summary)
+    totals = {
+        "ContractViolations": sum(each.contract_violations for each in summaries.values()),
+        "HeldBackRows": sum(each.held_back_rows for each in summaries.values()),
+        "WatermarkAgeSeconds": max(
+            (each.watermark_age_seconds for each in summaries.values()), default=0
+        ),
+    }
+    telemetry.emit(totals, {"stage": stage})
+
+
+def _emit_table(stage: str, table: str, summary: TableSummary) -> None:
+    values = {"RowsIngested": summary.rows, "BytesIngested": summary.bytes}
+    if summary.held_back_rows:
+        values["HeldBackRows"] = summary.held_back_rows
+        values["WatermarkAgeSeconds"] = summary.watermark_age_seconds
+    if summary.contract_violations:
+        values["ContractViolations"] = summary.contract_violations
+    if summary.changes:
+        values["ChangesLanded"] = summary.changes
+        values["ChangesRepeated"] = summary.changes_repeated
+    if any(values.values()):
+        telemetry.emit(values, {"stage": stage, "table": table})
+
+
+class Progress:
+    """How fast a table's backlog lands, logged every ten seconds at most.
+
+    So an ordinary run, whose tables are read to their ends before that, logs nothing of it.
+    """
+
+    def __init__(self, table: str, highest_id: int | None) -> None:
+        """Begin now.
+
+        Args:
+            table: its name.
+            highest_id: the table's when the run began; None where it is not known.
+        """
+        self._table, self._highest_id = table, highest_id
+        self._began = self._logged = time.monotonic()
+
+    def log(self, rows: int, row_id: int) -> None:
+        """Say how things stand, unless that was said just now.
+
+        Args:
+            rows: how many have landed in this run.
+            row_id: the last that has landed.
+        """
+        now = time.monotonic()
+        if now - self._logged < _INTERVAL_SECONDS:
+            return
+        self._logged = now
+        rate = rows / (now - self._began)
+        said: dict[str, Any] = {"table": self._table, "rows": rows, "latest_row_id": row_id}
+        said |= {"rows_per_second": round(rate)} | self._left(row_id, rate)
+        telemetry.logger().info("A backlog is landing", extra=said)
+
+    def _left(self, row_id: int, rate: float) -> dict[str, int]:
+        """Return what is left, as if no id were missing."""
+        if self._highest_id is None:
+            return {}
+        rows_left = max(0, self._highest_id - row_id)
+        left = {"rows_left": rows_left}
+        return left | {"seconds_left": round(rows_left / rate)} if rate else left

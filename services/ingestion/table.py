@@ -1,0 +1,179 @@
+"""One table in one run: heal, adopt, read, check, land, and then scan for changes.
+
+A table that was read to its end is scanned for changes to what had landed before, stretch by
+stretch. Its change stream may go on from this run's mark if every row above the old watermark has
+landed, or will land, as it was after the mark. That is so if this run has itself written whatever
+landed since, and has read the table to its end: whoever read earlier, and is slow, has no row left
+to land. docs/exactness.md has the argument.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from services.ingestion.change_scan import ChangeScan
+from services.ingestion.land import claimed_row_id, land_claimed, land_rows
+from services.ingestion.summary import Progress, TableSummary
+from shared.bucket.position import heal_position, save_position
+from shared.contracts.check import Inspector
+from shared.postgres.reader import read_settled_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from services.ingestion.read_ahead import Reader
+    from services.ingestion.standing import Standing
+    from shared.bucket.bucket import Bucket, Landed
+    from shared.bucket.position import Position
+    from shared.postgres.reader import Batch
+
+
+class TableRun:
+    """One table in one run; nobody else writes its fields.
+
+    Attributes:
+        table: which.
+        to_read: whether it may have more rows to read.
+        more: once it has ended: whether something is left for the next call.
+    """
+
+    def __init__(self, standing: Standing, bucket: Bucket, reader: Reader) -> None:
+        """Take over a table from how it stands on both sides.
+
+        Args:
+            standing: when the run began.
+            bucket: where its rows land.
+            reader: shared by all tables of the run.
+        """
+        self.table = standing.table
+        self.to_read = standing.to_read
+        self.more = False
+        self._bucket, self._reader = bucket, reader
+        self._position = standing.position
+        self._from_row_id = standing.position.row_id
+        self._inspector = Inspector(standing.table)
+        self._scan: ChangeScan | None = None
+        if standing.to_scan and standing.changes and standing.mark:
+            self._scan = ChangeScan(standing.changes, standing.mark, bucket)
+        self._progress = Progress(standing.table.name, standing.highest_id)
+        self._landed: list[Landed] = []
+        self._held_back = 0
+        self._seconds = 0.0
+        self._is_healed = False
+        self._is_all_ours = True
+
+    @property
+    def to_visit(self) -> bool:
+        """Whether there is something to do, as far as is known."""
+        return self.to_read or self._to_scan
+
+    @property
+    def _to_scan(self) -> bool:
+        return self._scan is not None and not self._scan.over and not self.to_read
+
+    @property
+    def objects(self) -> int:
+        """How many objects of either stream have landed."""
+        return len(self._landed) + (len(self._scan.landed) if self._scan else 0)
+
+    def visit(self) -> None:
+        """Land the next batch; if there is none after it, scan the next stretch for changes.
+
+        Raises:
+            PipelineError: a step failed; the next run goes on from what has landed.
+        """
+        with self._clock():
+            if self.to_read:
+                self._land_batch()
+            if self._scan and self._to_scan:
+                self._scan_stretch(self._scan)
+
+    def see(self, highest_id: int | None) -> None:
+        """Take note of the table's highest id, which was asked for again; None: it can't be."""
+        self.to_read |= highest_id is None or self._position.row_id < highest_id
+
+    def end(self) -> None:
+        """End the table's run.
+
+        Raises:
+            PipelineError: how far its scan is could not be saved.
+        """
+        with self._clock():
+            self.more = self.to_read
+            if self._scan and self._to_scan:
+                self.more |= self._scan.pause()
+
+    def summary(self) -> TableSummary:
+        """Return what happened so far."""
+        rows = sum(batch.rows for batch in self._landed)
+        waits = self._held_back and not rows
+        scan = self._scan
+        return TableSummary(
+            rows=rows,
+            from_row_id=self._from_row_id,
+            latest_row_id=self._position.row_id,
+            held_back_rows=self._held_back,
+            watermark_age_seconds=self._position.latest.age_seconds if waits else 0,
+            contract_violations=len(self._inspector.reported),
+            key=self._landed[-1].key if self._landed else None,
+            objects=len(self._landed),
+            bytes=sum(batch.bytes for batch in self._landed),
+            duration_ms=round(self._seconds * 1000),
+            changes=scan.rows if scan else 0,
+            changes_repeated=scan.repeated if scan else 0,
+            changes_key=scan.landed[-1].key if scan and scan.landed else None,
+        )
+
+    def _land_batch(self) -> None:
+        self._heal()
+        if self._position.claimed:
+            self._adopt(self._position.claimed)
+        batch = self._reader.read(self.table, self._position.row_id)
+        self._held_back = batch.held_back
+        with self._reader.reading_ahead(batch):
+            self._inspector.inspect(batch)
+            self._moved(batch, *land_rows(self._position, batch.rows, self._bucket))
+        # A batch that somebody claimed meanwhile is not left to them: they may be dead.
+        self.to_read = batch.more or self._position.claimed is not None
+        if self.to_read:
+            self._progress.log(sum(each.rows for each in self._landed), self._position.row_id)
+
+    def _heal(self) -> None:
+        """Find out, once, where the table really stands in the bucket."""
+        if self._is_healed:
+            return
+        self._position, self._is_healed = heal_position(self._position, self._bucket), True
+        self._from_row_id = self._position.row_id
+        if self._scan and not self._position.row_id and not self._position.claimed:
+            self._scan.remember_mark()
+
+    def _adopt(self, key: str) -> None:
+        """Land a batch that another run claimed and did not land: exactly the rows it claimed."""
+        connection, last = self._reader.connection, claimed_row_id(key)
+        batch = read_settled_rows(self.table, self._position.row_id, last, connection)
+        self._inspector.inspect(batch)
+        self._moved(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
+
+    def _moved(self, batch: Batch, position: Position, landed: list[Landed]) -> None:
+        self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)
+        self._landed += landed
+        self._position = save_position(position, self._bucket)
+
+    def _scan_stretch(self, scan: ChangeScan) -> None:
+        """Scan the next stretch of a table that was read to its end."""
+        if not scan.is_begun:
+            if not self._is_all_ours:  # the next run scans, which knows what has landed
+                scan.skip()
+                return
+            scan.begin(self._from_row_id, settled=not self._held_back)
+        scan.step(self._reader.connection, self._inspector, self._reader.batch_rows)
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += time.monotonic() - started

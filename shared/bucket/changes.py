@@ -1,0 +1,169 @@
+"""The S3 side of the change stream: its objects, and how far it is known to be complete.
+
+A table's changes are `changes/<table>/<number>.jsonl`, to be applied in the order of the names.
+Beside them, `latest.json` says up to which mark (see `shared.snapshot`) every row version has been
+delivered. Any run may die anywhere, and two may work on the same table. Three facts keep the stream
+exact:
+
+1.  An object is put under the number after the last one, and S3 refuses it if that exists. A run
+    reads rows only once it knows the last number. So whatever lies under a number was read after
+    everything below it existed: a row's versions come in order. A run that is refused was
+    overtaken: it drops its rows, and the next run scans again.
+2.  "All versions below this mark have been delivered" stays true for ever once it is true. So it
+    does not matter who writes it to latest.json, when, or in which order: an older mark than
+    necessary makes versions be delivered again, and never makes one be missed. A run writes its own
+    mark when all of its objects have landed; otherwise it leaves the mark as it was.
+3.  latest.json may lag behind the objects, and may be lost: the objects are listed from it on, and
+    the metadata of each holds the mark it was read from, which is a true one, too.
+
+docs/exactness.md has the argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from shared.bucket import keys
+from shared.bucket.pointer import get_pointer, move_pointer
+from shared.snapshot import Mark, parse_mark
+from shared.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.bucket.bucket import Bucket, Landed
+    from shared.bucket.pointer import Pointer
+    from shared.jsonlines import Lines
+    from shared.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan of a table's rows that has not come to its end.
+
+    Attributes:
+        mark: taken before it began; what is complete when it ends.
+        up_to: the last id it looks at: the watermark when it began.
+        above: the last id it has looked at so far.
+    """
+
+    mark: Mark
+    up_to: int
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeState:
+    """How far a table's change stream is.
+
+    Attributes:
+        table: which.
+        pointer: the stream's `latest.json` as it was read.
+        number: of the last object, 0 if there is none.
+        done: the mark up to which all versions have been delivered, None if there is none.
+        scan: what was begun and is to go on.
+    """
+
+    table: Table
+    pointer: Pointer[Mapping[str, Any]]
+    number: int = 0
+    done: Mark | None = None
+    scan: Scan | None = None
+
+
+def get_change_state(table: Table, bucket: Bucket) -> ChangeState:
+    """Return what the stream's `latest.json` says, by one request; it may lag behind.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError: see `get_pointer`.
+    """
+    pointer = get_pointer(keys.format_change_latest_key(table), _parse_latest, bucket)
+    return ChangeState(table, pointer, **(pointer.value or {}))
+
+
+def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
+    """Return how far the stream really is, given what its `latest.json` says.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    folder, known = (
+        keys.change_folder(state.table),
+        keys.format_change_key(state.table, state.number),
+    )
+    numbers = [
+        keys.parse_change_key(key).number
+        for key in bucket.keys(folder, after=known)
+        if keys.is_change_key(key)
+    ]
+    if not numbers:
+        return state
+    healed = replace(state, number=max(numbers))
+    if state.pointer.value is None:
+        key = keys.format_change_key(state.table, healed.number)
+        healed = replace(healed, done=_parse_metadata(bucket.metadata(key) or {}))
+    logger().warning(
+        "latest.json lagged behind the changes that have landed, and is repaired",
+        extra={"table": state.table.name, "number": state.number, "landed": healed.number},
+    )
+    return healed
+
+
+def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
+    """Write `latest.json`, unless another run has written it since it was read.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    value = {"number": state.number, "done": state.done, "scan": state.scan}
+    content = {
+        "sequence": state.number,
+        "done": state.done and asdict(state.done),
+        "scan": state.scan and asdict(state.scan),
+    }
+    moved = move_pointer(state.pointer, value, content, bucket)
+    return replace(state, pointer=moved) if moved else state
+
+
+def put_changes(
+    state: ChangeState, lines: Lines, mark: Mark, bucket: Bucket
+) -> tuple[ChangeState, Landed] | None:
+    """Put rows into the stream.
+
+    Args:
+        state: healed before the rows were read.
+        lines: every row of a stretch that has a version which is not below `state.done`.
+        mark: taken before the rows were read.
+        bucket: where to.
+
+    Returns:
+        The state behind the new object, and the object; or None: another run was faster.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    number = state.number + 1
+    landed = bucket.put_rows(
+        keys.format_change_key(state.table, number),
+        lines,
+        base="" if state.done is None else str(state.done.xmin),
+        snapshot=str(mark.xmin),
+        history=mark.history,
+    )
+    return (replace(state, number=number), landed) if landed else None
+
+
+def _parse_latest(said: Any) -> Mapping[str, Any]:
+    scan = said["scan"]
+    return {
+        "number": int(said["sequence"]),
+        "done": said["done"] and parse_mark(said["done"]),
+        "scan": scan and Scan(parse_mark(scan["mark"]), int(scan["up_to"]), int(scan["above"])),
+    }
+
+
+def _parse_metadata(said: Mapping[str, str]) -> Mark | None:
+    """Return the mark that an object was read from; None for one that holds every row."""
+    xmin = said.get("base")
+    return Mark(f"{xmin}:{xmin}:", said["history"], "", 0) if xmin else None

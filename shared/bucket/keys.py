@@ -1,0 +1,220 @@
+"""How objects in the bucket are named: the only module that knows. Pure.
+
+For each kind of key `format_…` makes it, `is_…` tells it from others, and `parse_…` is the reverse
+of `format_…` and raises a StateError for any other key.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from shared.errors import StateError
+from shared.tables import Table
+
+_TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
+
+
+class _Kind(NamedTuple):
+    """One kind of key: a key of it, and the pattern of them all."""
+
+    example: str
+    pattern: str
+
+    def find(self, key: str) -> re.Match[str] | None:
+        """Return the parts of a key of this kind, None for any other."""
+        found = re.fullmatch(self.pattern, key)
+        if found and "timestamp" in found.groupdict() and not _is_timestamp(found["timestamp"]):
+            return None
+        return found
+
+    def parse(self, key: str) -> re.Match[str]:
+        """Return the parts of a key of this kind, or raise a StateError."""
+        found = self.find(key)
+        if found is None:
+            raise StateError(f"{key!r} is not a key like {self.example}")
+        return found
+
+
+_DATA = _Kind(
+    "address/1526-2024-11-11T15-03-24.jsonl",
+    r"(?P<table>.+)/(?P<row_id>\d+)-(?P<timestamp>[\dT-]{19})\.jsonl",
+)
+_CLAIM = _Kind("claims/address/1491.json", r"claims/(?P<table>.+)/(?P<row_id>\d+)\.json")
+_CHANGE = _Kind(
+    "changes/address/0000000001.jsonl", r"changes/(?P<table>.+)/(?P<number>\d{10})\.jsonl"
+)
+_REPLAY = _Kind(
+    "replays/address/2024-11-11T15-03-24-1491-1526.jsonl",
+    r"replays/(?P<table>.+)/(?P<timestamp>[\dT-]{19})-(?P<above>-?\d+)-(?P<up_to>-?\d+)\.jsonl",
+)
+
+
+class DataKey(NamedTuple):
+    """What the key of a batch says: its table, the id of its last row, and when it was claimed."""
+
+    table: Table
+    row_id: int
+    timestamp: str
+
+
+class ClaimKey(NamedTuple):
+    """What the key of a claim says: the table, and the id that its batch begins above."""
+
+    table: Table
+    row_id: int
+
+
+class ChangeKey(NamedTuple):
+    """What the key of an object of a change stream says: the table, and the object's number."""
+
+    table: Table
+    number: int
+
+
+class ReplayKey(NamedTuple):
+    """What the key of a replay's object says: which rows it holds, and when it was asked for."""
+
+    table: Table
+    timestamp: str
+    above: int
+    up_to: int
+
+
+def timestamp_now() -> str:
+    """Return the present time, UTC, in the form keys have: `2024-11-11T15-03-24`."""
+    return datetime.now(UTC).strftime(_TIMESTAMP_FORMAT)
+
+
+def parse_timestamp(timestamp: str) -> datetime:
+    """Return the time that a timestamp in a key stands for."""
+    return datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+
+
+def seconds_since(timestamp: str) -> int:
+    """Return how long ago a timestamp was, at least 1."""
+    return max(1, round((datetime.now(UTC) - parse_timestamp(timestamp)).total_seconds()))
+
+
+def data_folder(table: Table) -> str:
+    """Return where a table's batches lie."""
+    return table.prefix
+
+
+def format_data_key(table: Table, row_id: int, timestamp: str) -> str:
+    """Return the key of a batch whose last row is `row_id`.
+
+    >>> format_data_key(Table("address"), 1526, "2024-11-11T15-03-24")
+    'address/1526-2024-11-11T15-03-24.jsonl'
+    """
+    return f"{data_folder(table)}{row_id}-{timestamp}.jsonl"
+
+
+def is_data_key(key: str) -> bool:
+    """Tell whether a key is that of a batch."""
+    return _DATA.find(key) is not None
+
+
+def parse_data_key(key: str) -> DataKey:
+    """Return what the key of a batch says."""
+    found = _DATA.parse(key)
+    return DataKey(Table(found["table"]), int(found["row_id"]), found["timestamp"])
+
+
+def format_latest_key(table: Table) -> str:
+    """Return the key of the pointer to a table's last batch: `address/latest.json`."""
+    return f"{data_folder(table)}latest.json"
+
+
+def claim_folder(table: Table) -> str:
+    """Return where a table's claims lie."""
+    return f"claims/{table.prefix}"
+
+
+def format_claim_key(table: Table, row_id: int) -> str:
+    """Return the key of the claim on the batch that begins above `row_id`.
+
+    >>> format_claim_key(Table("address"), 1491)
+    'claims/address/1491.json'
+    """
+    return f"{claim_folder(table)}{row_id}.json"
+
+
+def is_claim_key(key: str) -> bool:
+    """Tell whether a key is that of a claim."""
+    return _CLAIM.find(key) is not None
+
+
+def parse_claim_key(key: str) -> ClaimKey:
+    """Return what the key of a claim says."""
+    found = _CLAIM.parse(key)
+    return ClaimKey(Table(found["table"]), int(found["row_id"]))
+
+
+def change_folder(table: Table) -> str:
+    """Return where a table's change stream lies."""
+    return f"changes/{table.prefix}"
+
+
+def format_change_key(table: Table, number: int) -> str:
+    """Return the key of an object of the change stream.
+
+    >>> format_change_key(Table("address"), 1)
+    'changes/address/0000000001.jsonl'
+    """
+    return f"{change_folder(table)}{number:010}.jsonl"
+
+
+def is_change_key(key: str) -> bool:
+    """Tell whether a key is that of an object of a change stream."""
+    return _CHANGE.find(key) is not None
+
+
+def parse_change_key(key: str) -> ChangeKey:
+    """Return what the key of an object of a change stream says."""
+    found = _CHANGE.parse(key)
+    return ChangeKey(Table(found["table"]), int(found["number"]))
+
+
+def format_change_latest_key(table: Table) -> str:
+    """Return the key of the pointer into a change stream: `changes/address/latest.json`."""
+    return f"{change_folder(table)}latest.json"
+
+
+def replay_folder(table: Table) -> str:
+    """Return where the rows of a table that were replayed lie."""
+    return f"replays/{table.prefix}"
+
+
+def format_replay_key(table: Table, timestamp: str, above: int, up_to: int) -> str:
+    """Return the key of the rows above an id up to another, replayed at some time.
+
+    >>> format_replay_key(Table("address"), "2024-11-11T15-03-24", 1491, 1526)
+    'replays/address/2024-11-11T15-03-24-1491-1526.jsonl'
+    """
+    return f"{replay_folder(table)}{timestamp}-{above}-{up_to}.jsonl"
+
+
+def is_replay_key(key: str) -> bool:
+    """Tell whether a key is that of a replay's object."""
+    return _REPLAY.find(key) is not None
+
+
+def parse_replay_key(key: str) -> ReplayKey:
+    """Return what the key of a replay's object says."""
+    found = _REPLAY.parse(key)
+    bounds = int(found["above"]), int(found["up_to"])
+    return ReplayKey(Table(found["table"]), found["timestamp"], *bounds)
+
+
+def format_report_key(date: str) -> str:
+    """Return the key of what a night's reconciliation found: `reconcile/2024-11-11.json`."""
+    return f"reconcile/{date}.json"
+
+
+def _is_timestamp(text: str) -> bool:
+    try:
+        return datetime.strptime(text, _TIMESTAMP_FORMAT).strftime(_TIMESTAMP_FORMAT) == text
+    except ValueError:
+        return False

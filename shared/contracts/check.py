@@ -1,0 +1,143 @@
+"""Holding the rows that are read against their contract, and reporting what breaks it.
+
+The table's catalogue is held against the contract, then the values. What breaks a contract lands
+all the same: it is logged and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shared.contracts import schema
+from shared.contracts.contract import load
+from shared.contracts.values import column_faults
+from shared.telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pandas as pd
+
+    from shared.contracts.contract import Contract
+    from shared.contracts.schema import Schema
+    from shared.postgres.catalogue import Column
+    from shared.postgres.reader import Batch
+    from shared.tables import Table
+
+_FIRST_IDS = 5
+_NULLABILITY = ("NOT NULL", "NULL allowed")
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with a column.
+
+    Attributes:
+        column: its name.
+        kind: `column gone`, `column new`, `type` or `nullability` (the table was declared anew),
+            `value` (the table is as expected, some of its values are not).
+        expected: what the contract says.
+        found: what is there instead, in words; never a value of a row.
+        rows: how many rows of the batch break the contract in this column.
+        first_ids: the ids of the first of them.
+    """
+
+    column: str
+    kind: str
+    expected: str
+    found: str
+    rows: int
+    first_ids: list[int]
+
+
+class _Finding(NamedTuple):
+    kind: str
+    expected: str
+    found: str
+    rows: list[int]
+
+
+class Inspector:
+    """Holds what a run reads of one table against the contract, and reports each violation once.
+
+    Attributes:
+        table: which.
+        reported: column and kind of what has been reported.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.reported: set[tuple[str, str]] = set()
+
+    def inspect(self, batch: Batch) -> None:
+        """Log an ERROR line for each column and kind of violation that is new in this run.
+
+        It counts the rows of this batch: should the run die, what has landed has been reported.
+
+        Raises:
+            ConfigError: the contract can't be used.
+        """
+        if self._contract is None:
+            return
+        for violation in violations(self._contract, batch):
+            key = (violation.column, violation.kind)
+            if key not in self.reported:
+                self.reported.add(key)
+                logger().error(
+                    "Not what the contract expects",
+                    extra={"table": self.table.name} | asdict(violation),
+                )
+
+    @cached_property
+    def _contract(self) -> Contract | None:
+        contract = load(self.table)
+        if contract is None:
+            logger().warning(
+                "No contract says what the rows of this table must look like. Make one: "
+                f"make contract TABLE={self.table.name}",
+                extra={"table": self.table.name},
+            )
+        return contract
+
+
+def violations(contract: Contract, batch: Batch) -> list[Violation]:
+    """Return what of a batch breaks the contract, in the order of the columns."""
+    declared = {column.name: column for column in batch.description.columns}
+    ids = batch.ids
+    return [
+        Violation(name, kind, wanted, found, len(rows), ids.iloc[rows[:_FIRST_IDS]].tolist())
+        for name in dict.fromkeys([*contract, *declared])
+        for kind, wanted, found, rows in _findings(name, contract, declared, batch.rows)
+    ]
+
+
+def _findings(
+    name: str, contract: Contract, declared: Mapping[str, Column], frame: pd.DataFrame
+) -> Iterator[_Finding]:
+    if name not in declared:
+        was = contract[name][schema.POSTGRESQL_TYPE]
+        yield _Finding("column gone", was, "no such column", list(range(len(frame))))
+    elif name not in contract:
+        now = declared[name].type_name
+        yield _Finding("column new", "no such column", now, list(range(len(frame))))
+    else:
+        yield from _compare(contract[name], declared[name], frame[name])
+
+
+def _compare(expected: Schema, column: Column, values: pd.Series[Any]) -> Iterator[_Finding]:
+    """Yield what is wrong with a column; values wrong for that reason are part of the drift."""
+    faults = column_faults(values, expected)
+    rows = [row for row, fault in enumerate(faults) if fault]
+    words = "; ".join(sorted(set(faults) - {""}))
+    drifts = [
+        ("type", expected[schema.POSTGRESQL_TYPE], column.type_name),
+        ("nullability", _NULLABILITY[schema.nullable(expected)], _NULLABILITY[column.nullable]),
+    ]
+    drifts = [drift for drift in drifts if drift[1] != drift[2]]
+    for kind, wanted, found in drifts:
+        yield _Finding(kind, wanted, f"{found} ({words})" if words else found, rows)
+    if rows and not drifts:
+        yield _Finding("value", json.dumps(schema.rules(expected)), words, rows)

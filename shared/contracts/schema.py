@@ -1,0 +1,120 @@
+"""Which JSON values break a JSON Schema (draft 2020-12). Pure.
+
+Any validator may use these schemas, so nothing in them has two meanings: bounds are whole numbers
+(0.01 is not the same number everywhere), and `format`, which most validators ignore, is refused
+like every other keyword that is not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    type Schema = Mapping[str, Any]
+
+POSTGRESQL_TYPE = "x-postgresql-type"
+
+_TIMESTAMP = (
+    "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}"
+)
+# How timestamps land; all of the years 0 to 9999 do.
+TIMESTAMP = {"minLength": 26, "maxLength": 26, "pattern": f"{_TIMESTAMP}$"}
+TIMESTAMP_UTC = {"minLength": 32, "maxLength": 32, "pattern": f"{_TIMESTAMP}[+]00:00$"}
+
+_ANNOTATIONS = {"description", "$comment", POSTGRESQL_TYPE}
+_TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
+    "number": lambda value: isinstance(value, Decimal),
+    "integer": lambda value: isinstance(value, Decimal) and value == value.to_integral_value(),
+    "string": lambda value: isinstance(value, str),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def nullable(schema: Schema) -> bool:
+    """Tell whether a column may hold null."""
+    return "null" in types(schema)
+
+
+def rules(schema: Schema) -> dict[str, Any]:
+    """Return the part of a schema that values can break."""
+    return {keyword: argument for keyword, argument in schema.items() if keyword in _KEYWORDS}
+
+
+def misuse(schema: Schema) -> Iterator[str]:
+    """Yield what in a schema can't be checked here as every validator would."""
+    unknown = schema.keys() - _KEYWORDS.keys() - _ANNOTATIONS
+    yield from (f"{keyword!r} is not known here" for keyword in sorted(unknown))
+    bounds = schema.keys() & BOUNDS.keys()
+    yield from (
+        f"{name!r} is not a whole number" for name in bounds if type(schema[name]) is not int
+    )
+    yield from (f"there is no type {name!r}" for name in types(schema) if name not in _TYPES)
+    if any(isinstance(member, float | list | dict) for member in schema.get("enum", ())):
+        yield "'enum' holds something else than texts, whole numbers, true, false and null"
+    re.compile(schema.get("pattern", ""))
+    yield from misuse(schema["not"]) if "not" in schema else ()
+
+
+def fault(value: Any, schema: Schema) -> str:
+    """Return what is wrong with a value, in words without the value; "" if nothing is.
+
+    Args:
+        value: as a JSON parser makes it, numbers as Decimal.
+        schema: what it must be.
+    """
+    broken = [word for word, rule in rules(schema).items() if not _KEYWORDS[word](rule, value)]
+    if not broken:
+        return ""
+    kind = next(name for name, fits in _TYPES.items() if fits(value))
+    return kind if "type" in broken else f"{kind} against {', '.join(broken)}"
+
+
+def types(schema: Schema) -> list[str]:
+    """Return the types a value may have."""
+    return _listed(schema.get("type", list(_TYPES)))
+
+
+def _listed(types: str | list[str]) -> list[str]:
+    return [types] if isinstance(types, str) else types
+
+
+def _is_member(members: list[Any], value: Any) -> bool:
+    """Tell whether a value is one of a list's; in JSON 1 is not true."""
+    return any(
+        member == value and isinstance(member, bool) == isinstance(value, bool)
+        for member in members
+    )
+
+
+def _bound(holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    return lambda bound, value: not isinstance(value, Decimal) or holds(value, bound)
+
+
+def _text(holds: Callable[[Any, str], bool]) -> Callable[[Any, Any], bool]:
+    return lambda argument, value: not isinstance(value, str) or holds(argument, value)
+
+
+# Each rule takes the keyword's argument and a value; one about numbers lets every text pass.
+BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "minimum": _bound(lambda value, bound: value >= bound),
+    "maximum": _bound(lambda value, bound: value <= bound),
+    "exclusiveMinimum": _bound(lambda value, bound: value > bound),
+    "exclusiveMaximum": _bound(lambda value, bound: value < bound),
+}
+_KEYWORDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    **BOUNDS,
+    "type": lambda types, value: any(_TYPES[name](value) for name in _listed(types)),
+    "enum": _is_member,
+    "minLength": _text(lambda least, value: len(value) >= least),
+    "maxLength": _text(lambda most, value: len(value) <= most),
+    "pattern": _text(lambda pattern, value: re.search(pattern, value) is not None),
+    "not": lambda schema, value: bool(fault(value, schema)),
+}

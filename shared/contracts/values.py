@@ -1,0 +1,108 @@
+"""Which values of a column, in the form they land in, break a schema.
+
+A column is first judged by a sample of its values, chosen so that one of them breaks the schema if
+any value does: the extremes of a number that has bounds, each text once. Only a column that breaks
+it is looked at row by row. The verdict is on the landed JSON text, so what is right here is right
+for whoever reads the lines with a validator.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.schema import BOUNDS, TIMESTAMP, TIMESTAMP_UTC, fault, rules, types
+from shared.jsonlines import to_json, to_json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from shared.contracts.schema import Schema
+
+
+def column_faults(column: pd.Series[Any], schema: Schema) -> list[str]:
+    """Return what is wrong with each value, in words without the value, "" where nothing is.
+
+    The list is empty if all values are as they should be.
+    """
+    if not len(column):
+        return []
+    sample = _sample(column, schema)
+    if sample is not None and not any(fault(value, schema) for value in sample):
+        return []
+    by_row = _faults_by_row(column, schema)
+    return by_row if any(by_row) else []
+
+
+def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
+    """Return values, as they land, of which one breaks the schema if one of the column's does.
+
+    None where only all rows will do.
+    """
+    keywords = rules(schema).keys() - {"type"}
+    if column.dtype == object:
+        return _sample_of_objects(column.tolist(), keywords, types(schema))
+    if schema.items() >= TIMESTAMP.items() or schema.items() >= TIMESTAMP_UTC.items():
+        keywords -= TIMESTAMP.keys()  # what two moments have, all between do
+    if column.dtype.kind in "iuM" and keywords <= BOUNDS.keys():
+        return _extremes(column)
+    return _landed(column.drop_duplicates())
+
+
+def _extremes(column: pd.Series[Any]) -> list[Any]:
+    if column.hasnans:
+        nulls = column.isna()
+        return [None, *(_extremes(column[~nulls]) if not nulls.all() else ())]
+    if column.dtype.kind == "M":
+        ends = column.iat[int(column.argmin())], column.iat[int(column.argmax())]
+        return [json.loads(to_json(end)) for end in ends]
+    numbers = column.to_numpy()
+    return [Decimal(int(numbers.min())), Decimal(int(numbers.max()))]
+
+
+def _sample_of_objects(
+    values: list[Any], keywords: set[str], types: list[str]
+) -> Iterable[Any] | None:
+    found = set(map(type, values))
+    nulls = [None] * (type(None) in found)
+    found.discard(type(None))
+    if found <= {str}:
+        return set(values) if keywords else [*[""] * len(found), *nulls]
+    if found == {Decimal} and keywords <= BOUNDS.keys() and "integer" not in types:
+        with suppress(InvalidOperation, TypeError):  # NaN is neither below nor above anything
+            numbers = set(values) - {None}
+            extremes = [min(numbers), max(numbers)]
+            if all(map(Decimal.is_finite, extremes)):  # NaN and Infinity land as texts
+                return [*extremes, *nulls]
+    return None
+
+
+def _faults_by_row(column: pd.Series[Any], schema: Schema) -> list[str]:
+    lines = _lines(column)
+    by_line = {line: fault(_value(line), schema) for line in set(lines)}
+    return [by_line[line] for line in lines]
+
+
+def _landed(column: pd.Series[Any]) -> list[Any]:
+    return [_value(line) for line in _lines(column)]
+
+
+def _lines(column: pd.Series[Any]) -> list[bytes]:
+    """Return the JSON text of each value."""
+    lines = to_json_lines(column.rename("v").to_frame()).split(b"\n")[:-1]
+    return [line[len('{"v":') : -1] for line in lines]
+
+
+def _value(text: bytes) -> Any:
+    """Return the value of a JSON text, numbers as Decimal; an array or object without its members.
+
+    No keyword looks into these, and Python's parser has no end of depth.
+    """
+    first = text.lstrip()[:1]
+    if first in {b"[", b"{"}:
+        return [] if first == b"[" else {}
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)

@@ -1,0 +1,140 @@
+"""What PostgreSQL's catalogue says of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pg8000.native import identifier, literal
+
+from shared.errors import SourceError
+from shared.postgres.session import set_spelling
+
+if TYPE_CHECKING:
+    from pg8000.native import Connection
+
+    from shared.tables import Table
+
+# One row a column: its name, its type as declared, the type and category it travels as (a domain
+# travels like its base type), whether it may be NULL, which sequences its default draws from and
+# how, and whether the table or a child of it has values stored out of line (TOAST).
+# The sequences are the one the column owns (serial, identity) and the one its default names;
+# mostly they are the same.
+_COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typcategory,
+       NOT a.attnotnull, drawn.*, (
+    WITH RECURSIVE family AS (
+        SELECT to_regclass({name})::oid AS oid
+        UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+    )
+    SELECT coalesce(sum(pg_relation_size(nullif(reltoastrelid, 0))), 0) > 0
+    FROM pg_class JOIN family USING (oid)
+)
+FROM pg_attribute AS a
+CROSS JOIN LATERAL (
+    WITH RECURSIVE types AS (
+        SELECT * FROM pg_type WHERE oid = a.atttypid
+        UNION ALL
+        SELECT inner_type.* FROM types JOIN pg_type AS inner_type
+            ON types.typtype = 'd' AND inner_type.oid = types.typbasetype
+    )
+    SELECT typname, typcategory FROM types WHERE typtype <> 'd'
+) AS base
+CROSS JOIN LATERAL (
+    SELECT array_agg(seqrelid::bigint), min(seqincrement), max(seqcache), bool_or(seqcycle)
+    FROM pg_sequence WHERE seqrelid IN (
+        SELECT d.objid FROM pg_depend AS d WHERE d.deptype IN ('a', 'i')
+            AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+        UNION ALL
+        SELECT d.refobjid FROM pg_depend AS d JOIN pg_attrdef AS f
+            ON f.oid = d.objid AND f.adrelid = a.attrelid AND f.adnum = a.attnum
+        WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+    )
+) AS drawn
+WHERE a.attrelid = to_regclass({name}) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the catalogue describes it.
+
+    Attributes:
+        name: as in the table.
+        type_name: as `format_type` spells it, e.g. `numeric(10,2)`.
+        base: `typname` of the type, of the innermost one for a domain, e.g. `int4`.
+        category: its `typcategory`: `A` is an array, `S` a string.
+        nullable: whether there can be NULLs in it.
+    """
+
+    name: str
+    type_name: str
+    base: str
+    category: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the catalogue says of a table.
+
+    Attributes:
+        table: the table.
+        columns: its columns, in order.
+        sequences: the oids of those that its ids are drawn from.
+        broken_assumption: why its ids may be drawn out of order, or None.
+        has_long_rows: whether some values are so long that they are stored out of line (TOAST).
+    """
+
+    table: Table
+    columns: tuple[Column, ...]
+    sequences: tuple[int, ...]
+    broken_assumption: str | None
+    has_long_rows: bool
+
+
+def read_description(table: Table, connection: Connection) -> Description:
+    """Return what the catalogue says of a table; set the session's spelling on the way.
+
+    Raises:
+        SourceError: the table does not exist or is not visible, or has no integer id column.
+    """
+    set_spelling(connection)
+    found = connection.run(_COLUMNS.format(name=literal(identifier(table.name))))
+    columns = {name: Column(name, *rest) for name, *rest in (row[:5] for row in found)}
+    if not columns:
+        raise SourceError(
+            f"There is no table {table.name!r}, or it is not on the role's search_path, or the "
+            "role lacks USAGE on its schema. Restore it, or take it out of the tables to ingest."
+        )
+    id_column = columns.get(table.id_column)
+    if id_column is None or id_column.base not in {"int2", "int4", "int8"}:
+        raise SourceError(
+            f"Table {table.name!r} has no integer column {table.id_column!r}, which orders its "
+            "rows. Restore the column, or take the table out of the tables to ingest."
+        )
+    [(sequences, *drawn, has_long_rows)] = [row[5:] for row in found if row[0] == table.id_column]
+    return Description(
+        table,
+        tuple(columns.values()),
+        tuple(sequences or ()),
+        _broken_assumption(*drawn),
+        has_long_rows,
+    )
+
+
+def _broken_assumption(
+    increment: int | None,
+    cache: int | None,
+    cycle: bool | None,
+) -> str | None:
+    if increment is None:
+        return "no sequence draws its ids"
+    faults = {
+        f"its sequence has CACHE {cache}: sessions draw ids in blocks": cache != 1,
+        f"its sequence descends by {-increment}": increment < 0,
+        "its sequence cycles": bool(cycle),
+    }
+    return "; ".join(fault for fault, present in faults.items() if present) or None

@@ -1,0 +1,106 @@
+"""Who we are in the database, from Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.clients import secrets_client
+from shared.errors import ConfigError, LandingUnavailableError
+
+# How long a warm process keeps a secret: powertools' own default, said because operators ask.
+CACHED_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the database is and who we are there.
+
+    A `host` that begins with a slash is the folder of a unix socket, as in libpq.
+    """
+
+    host: str
+    port: int
+    dbname: str
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def unix_socket(self) -> str | None:
+        """The path of the unix socket, None where the host is reached by TCP."""
+        return f"{self.host}/.s.PGSQL.{self.port}" if self.host.startswith("/") else None
+
+    @classmethod
+    def from_secret(cls, secret_id: str, text: str) -> Credentials:
+        """Build the credentials from the secret's JSON.
+
+        Raises:
+            ConfigError: names every key that is missing or malformed, and never a value.
+        """
+        secret = _json_object(secret_id, text)
+        strings = ("host", "dbname", "username", "password")
+        faults = [
+            f"`{name}` must be a string that is not empty"
+            for name in strings
+            if not (isinstance(secret.get(name), str) and secret[name])
+        ]
+        port = str(secret.get("port"))
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            faults.append("`port` must be a number from 1 to 65535")
+        if faults:
+            raise ConfigError(
+                f"Secret {secret_id!r}: {'; '.join(faults)}. Put a new value into it."
+            )
+        return cls(port=int(port), **{name: secret[name] for name in strings})
+
+
+def get_credentials(secret_id: str, *, fresh: bool = False) -> Credentials:
+    """Return the credentials a secret holds; if not `fresh`, held within `CACHED_SECONDS`.
+
+    Raises:
+        ConfigError: there is no such secret, the role may not read it, or it is malformed.
+        LandingUnavailableError: Secrets Manager fails, is overloaded or can't be reached.
+    """
+    try:
+        text = secrets_provider().get(secret_id, max_age=CACHED_SECONDS, force_fetch=fresh)
+    except GetParameterError as error:
+        raise _explain(secret_id, error) from error
+    return Credentials.from_secret(secret_id, text if isinstance(text, str) else "")
+
+
+@cache
+def secrets_provider() -> SecretsProvider:
+    """Return the process's provider, which caches secrets."""
+    return SecretsProvider(boto3_client=secrets_client())
+
+
+def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailableError:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ClientError):
+        code = cause.response["Error"]["Code"]
+        if cause.response["ResponseMetadata"]["HTTPStatusCode"] < 500 and "Throttl" not in code:
+            return ConfigError(
+                f"Secret {secret_id!r} can't be read: {code}. Create it, or let the function's "
+                "role secretsmanager:GetSecretValue on it."
+            )
+    what = type(cause).__name__ if isinstance(cause, BotoCoreError) else "it failed"
+    return LandingUnavailableError(f"Secrets Manager does not answer for {secret_id!r}: {what}.")
+
+
+def _json_object(secret_id: str, text: str) -> dict[str, Any]:
+    try:
+        secret = json.loads(text)
+    except ValueError:
+        secret = None  # the parser's message would quote the secret
+    if not isinstance(secret, dict):
+        raise ConfigError(
+            f"Secret {secret_id!r} is not a JSON object. "
+            "It must hold host, port, dbname, username and password."
+        )
+    return secret

@@ -1,0 +1,226 @@
+"""Reading rows: never more at once than the server and the Lambda can hold.
+
+A statement reads as many rows as the length of the rows before suggests, and at most twice as many
+as those, because longer ones may follow; if the table has very long ones, only as many as fit into
+memory. A batch takes as many statements as its limit needs, unless it grows too large before. For
+rows above a watermark that is as exact as a single statement: each one reads on from an id that the
+one before has read, so an id missing below it was drawn before a row above it was seen (see
+`services.ingestion.new_rows`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pg8000.native import identifier, literal
+
+from shared.errors import SourceUnavailableError
+from shared.postgres.catalogue import read_description
+from shared.postgres.columns import MiscountError, aggregates, decode_frame
+from shared.postgres.session import database_errors, refuse_inexact_reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pg8000.native import Connection
+
+    from shared.postgres.catalogue import Description
+    from shared.tables import Table
+
+_FIRST_VALUES = 60_000  # of the first statement: how long rows are is not known yet
+_STATEMENT_VALUES = 600_000  # of any other
+_STATEMENT_CHARACTERS = 8_000_000  # of any other, if rows go on to be as long as they were
+BATCH_BYTES = 32_000_000
+
+# A batch as one row of aggregates, one for each column. `now()` is when the transaction began: that
+# differs from the statement's own time only inside a transaction block.
+_ROWS = """
+WITH {cte} AS ({cut})
+SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
+       EXISTS (SELECT FROM {cte}), (
+    SELECT count(*) FROM pg_attribute
+    WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
+), {aggregates}
+FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
+"""
+# As long as a name can be, so that no table with an id column `<table>_id` has the same name.
+_CTE = "cut".ljust(63, "_")
+_NO_CUT = "SELECT WHERE false"
+# The first row behind those that are as long as a statement may read. Only tables with long rows
+# are asked for it, because that reads the rows a second time.
+_CUT = """
+SELECT {id} AS id FROM (
+    SELECT t.{id}, sum(octet_length((t.*)::text)) OVER (
+        ORDER BY t.{id} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS bytes_before
+    FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS t
+) AS measured
+WHERE bytes_before >= {bytes} ORDER BY {id} LIMIT 1"""
+_BELOW_CUT = """(SELECT t.* FROM {rows}) AS t
+WHERE t.{id} < coalesce((SELECT id FROM {cte}), 9223372036854775807)"""
+
+_RANGE = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {to_row_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of a table that were read together: what every read of rows returns.
+
+    Attributes:
+        description: what the catalogue says of the table.
+        rows: the rows, ascending by id, in the types `shared.postgres.columns` lists; with the
+            right columns where there is none.
+        size: how many characters the server sent for them.
+        more: whether the next read may find more.
+        held_back: how many rows were read and are not among `rows`, because a transaction that is
+            still open may yet fill a gap below them.
+        waited: for how many seconds open writers were waited for.
+    """
+
+    description: Description
+    rows: pd.DataFrame
+    size: int = 0
+    more: bool = False
+    held_back: int = 0
+    waited: float = 0.0
+
+    @property
+    def ids(self) -> pd.Series[int]:
+        """The ids of the rows, ascending."""
+        return self.rows[self.description.table.id_column]
+
+    @property
+    def last_id(self) -> int:
+        """The id of the last row; there must be one."""
+        return int(self.ids.iloc[-1])
+
+
+def read_settled_rows(
+    table: Table, row_id: int, to_row_id: int, connection: Connection, limit: int | None = None
+) -> Batch:
+    """Return the rows above `row_id` up to `to_row_id`, of a range that is known to be settled.
+
+    Raises:
+        SourceError: no such table or id column, no permission, inside a transaction, on a standby.
+        SourceUnavailableError: the database could not be reached, or broke off.
+    """
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection)
+        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
+        return read_batch(description, connection, _RANGE, limit=limit, **bounds)
+
+
+def read_batch(
+    description: Description,
+    connection: Connection,
+    rows_sql: str,
+    row_id: int,
+    limit: int | None = None,
+    **bounds: int,
+) -> Batch:
+    """Read rows from an id on: `limit` at most, and less if they get too large; all without it.
+
+    Args:
+        description: of the table.
+        connection: a session in autocommit, on a primary.
+        rows_sql: what to read from, see `read_rows`, with a bound {row_id}.
+        row_id: the id to begin above.
+        limit: how many rows to read.
+        bounds: for `rows_sql`.
+
+    Raises:
+        SourceError: inside a transaction, on a standby.
+        SourceUnavailableError: the table got a column since it was described.
+    """
+    frames: list[pd.DataFrame] = []
+    count, size, more = 0, 0, True
+    while not frames or (more and (limit is None or (count < limit and size < BATCH_BYTES))):
+        rows = _statement_rows(len(description.columns), count, size)
+        rows = rows if limit is None else min(rows, limit - count)
+        found = read_rows(description, connection, rows_sql, rows, **bounds, row_id=row_id)
+        frames.append(found.rows)
+        count, size, more = count + len(found.rows), size + found.size, found.more
+        row_id = found.last_id if more else row_id
+    together = pd.concat(frames, ignore_index=True) if frames[1:] else frames[0]
+    return Batch(description, together, size, more)
+
+
+def _statement_rows(columns: int, count: int, size: int) -> int:
+    """Return how many rows to ask for, after `count` that were `size` long."""
+    if not count:
+        return max(1, _FIRST_VALUES // columns)
+    as_long = _STATEMENT_CHARACTERS * count // size
+    return max(1, min(2 * count, _STATEMENT_VALUES // columns, as_long))
+
+
+def read_rows(
+    description: Description,
+    connection: Connection,
+    rows_sql: str,
+    limit: int | None,
+    **bounds: int | str,
+) -> Batch:
+    """Read rows by one statement; by a second, careful one if values are not as declared.
+
+    Args:
+        description: of the table.
+        connection: a session in autocommit, on a primary.
+        rows_sql: what to read from: it calls the rows `t`, and may end in a WHERE. For `format`,
+            with {table}, {id}, {limit} and the `bounds`.
+        limit: how many rows to read at most.
+        bounds: for `rows_sql`.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_batch`.
+    """
+    statement = _Statement(description, connection, rows_sql, limit, bounds)
+    try:
+        return statement.read(careful=False)
+    except MiscountError:
+        return statement.read(careful=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One statement that reads rows, see `read_rows`."""
+
+    description: Description
+    connection: Connection
+    rows_sql: str
+    limit: int | None
+    bounds: Mapping[str, int | str]
+
+    def read(self, *, careful: bool) -> Batch:
+        """Return the rows; for `careful` and the MiscountError see `columns.decode_frame`."""
+        name, columns = self.description.table.name, self.description.columns
+        expressions = ", ".join(aggregates(columns, careful=careful))
+        [(count, in_transaction, on_standby, is_cut, declared, *values)] = self.connection.run(
+            self._sql(expressions)
+        )
+        refuse_inexact_reads(name, in_transaction=in_transaction, on_standby=on_standby)
+        if declared != len(columns):  # a missing or altered column is an error anyway
+            raise SourceUnavailableError(
+                f"{name!r} got a column while it was read. Nothing is lost: the next run reads it "
+                "as it is now."
+            )
+        size = sum(len(value or "") for value in values)
+        rows = decode_frame(columns, count, values, careful=careful)
+        return Batch(self.description, rows, size, is_cut or count == self.limit)
+
+    def _sql(self, expressions: str) -> str:
+        table = self.description.table
+        names = {
+            "table": identifier(table.name),
+            "name": literal(identifier(table.name)),
+            "id": identifier(table.id_column),
+            "cte": _CTE,
+            "limit": "" if self.limit is None else f" LIMIT {int(self.limit)}",
+        }
+        rows = self.rows_sql.format(**names, **self.bounds)
+        cut = _NO_CUT
+        if self.description.has_long_rows:
+            cut = _CUT.format(**names, rows=rows, bytes=BATCH_BYTES)
+            rows = _BELOW_CUT.format(**names, rows=rows)
+        return _ROWS.format(**names, cut=cut, rows=rows, aggregates=expressions)
