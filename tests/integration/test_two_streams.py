@@ -1,11 +1,10 @@
-"""README's lines that put the two streams together, run on what has landed."""
+"""What docs/consuming.md tells consumers to do, done to what has landed."""
 
 from __future__ import annotations
 
 import json
 import re
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,11 @@ from services.ingestion.replay import Range, replay
 from services.ingestion.tables import TABLES
 from shared.jsonlines import to_json_lines
 from tests.helpers.changing import update, write
+from tests.helpers.exactly_once import content
+from tests.helpers.pages import blocks, page, section
 from tests.helpers.runs import Place
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+GUIDE = page("docs/consuming.md")
 WRITES = (
     "UPDATE payment SET paid = NOT paid",
     "UPDATE design SET file_location = '/new' WHERE design_id % 2 = 0",
@@ -27,7 +28,7 @@ WRITES = (
 
 @pytest.fixture
 def read_table():
-    [lines] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    [lines] = blocks(GUIDE, "python")
     names: dict = {}
     exec(lines, names)
     return names["read_table"]
@@ -39,7 +40,7 @@ def in_totesys(totesys, table):
     return [json.loads(line, parse_float=Decimal) for line in lines]
 
 
-def test_the_lines_in_readme_make_the_table(totesys, bucket, read_table):
+def test_the_code_in_the_guide_reads_the_table(totesys, bucket, read_table):
     place = Place(totesys, bucket, TABLES, {}, with_changes=True)
     for _ in range(3):
         place.run()
@@ -56,8 +57,60 @@ def test_the_lines_in_readme_make_the_table(totesys, bucket, read_table):
     assert len(place.now().before) > 3 * len(TABLES)
 
 
+def test_a_table_of_which_nothing_has_landed_reads_as_empty(totesys, bucket, read_table):
+    assert read_table("payment", bucket.name).empty
+    totesys.connect().run("TRUNCATE payment")
+    Place(totesys, bucket, TABLES, {}, with_changes=True).run()
+    assert read_table("payment", bucket.name).empty
+    assert not read_table("transaction", bucket.name).empty
+
+
+def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, read_table, tmp_path):
+    """On a copy of the bucket, as DuckDB's S3 client is an extension of its own."""
+    duckdb = pytest.importorskip("duckdb")
+    place = Place(totesys, bucket, TABLES, {}, with_changes=True)
+    for write_one in WRITES[:1] * 2:
+        place.run()
+        write(place, write_one)
+    place.run()
+    for key, (body, _) in content(bucket).items():
+        path = tmp_path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    [sql] = blocks(GUIDE, "sql")
+    found = duckdb.sql(sql.replace("s3://prod-ingestion-bucket", str(tmp_path))).fetchall()
+    expected = read_table("payment", bucket.name)[["payment_id", "payment_amount", "paid"]]
+    assert found == [tuple(row) for row in expected.to_numpy()]
+    assert len(list(bucket.keys("changes/payment/"))) > 2
+
+
+def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):
+    place = Place(totesys, bucket, TABLES, {}, with_changes=True)
+    place.run()
+    write(place, *WRITES)
+    place.run()
+    replay(Range("payment", 0, 200), bucket.client, totesys.connect(), bucket.name, 90, lambda: 1.0)
+    named = {
+        cells[0].strip(" `").split("/")[0]: set(re.findall(r"`(\w+)`", cells[2]))
+        for line in section(GUIDE, "What lands where").splitlines()
+        if line.startswith("| `") and ".jsonl" in line
+        for cells in [line.strip("|").split("|")]
+    }
+    assert set(named) == {"address", "changes", "replays"}
+    seen = set()
+    for folder in ("payment/", "changes/payment/", "replays/payment/"):
+        for key in bucket.keys(folder):
+            if key.endswith(".jsonl"):
+                found = bucket.metadata(key)
+                kind = folder.split("/")[0].replace("payment", "address")
+                assert set(found) == named[kind], key
+                assert int(found["rows"]) == len(bucket.get(key).body.splitlines())
+                seen.add(kind)
+    assert seen == set(named)
+
+
 class Copy:
-    """A consumer's copy of a table, kept as README says."""
+    """A consumer's copy of a table, kept as the guide says."""
 
     def __init__(self, place):
         self.place = place
