@@ -109,6 +109,52 @@ def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):
     assert seen == set(named)
 
 
+EXAMPLES = (
+    ("3.10", "numeric"),
+    ("2022-11-03T14:20:52.186", "timestamp"),
+    ("2022-11-03T15:20:52.186+01", "timestamptz"),
+    ("2022-11-07", "date"),
+    (None, "text"),
+    ("true", "boolean"),
+    ("[1, 2]", "jsonb"),
+    ("\\xdeadbeef", "bytea"),
+    ("NaN", "numeric"),
+    ("1 day", "interval"),
+)
+
+
+def test_values_land_as_the_guide_says(database, bucket):
+    table = section(GUIDE, "Values")
+    said = re.findall(r"\| `([^`]+)` \|$", table, re.MULTILINE)
+    columns = [f"c{number} {name}" for number, (_, name) in enumerate(EXAMPLES)]
+    connection = database.connect()
+    connection.run(f"CREATE TABLE thing (thing_id serial, {', '.join(columns)})")
+    values = {f"v{number}": value for number, (value, _) in enumerate(EXAMPLES)}
+    names = ", ".join(f"c{number}" for number in range(len(EXAMPLES)))
+    binds = ", ".join(f":{name}" for name in values)
+    connection.run(f"INSERT INTO thing ({names}) VALUES ({binds})", **values)
+    Place(database, bucket, ["thing"], {}).run()
+    [key] = [key for key in bucket.keys("thing/") if key.endswith(".jsonl")]
+    line = bucket.get(key).body.decode()
+    landed = [f'"c{number}":{text}' for number, text in enumerate(said)]
+    assert line == '{"thing_id":1,' + ",".join(landed) + "}\n"
+
+
+def test_claims_lead_from_batch_to_batch(database, bucket):
+    place = Place(database, bucket, ["thing"], {}, with_changes=True)
+    insert = "INSERT INTO thing SELECT FROM generate_series(1, 9)"
+    write(place, "CREATE TABLE thing (thing_id serial)", insert)
+    for _ in range(3):
+        place.run()
+        write(place, insert)
+    row_id, rows = 0, []
+    while claim := bucket.get(keys.claim_key("thing", row_id)):
+        key = json.loads(claim.body)["key"]
+        rows += bucket.get(key).body.splitlines()
+        row_id = keys.parse_data_key(key).row_id
+    assert [json.loads(row)["thing_id"] for row in rows] == list(range(1, 28))
+
+
 class Copy:
     """A consumer's copy of a table, kept as the guide says."""
 
