@@ -111,6 +111,7 @@ def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):
 
 EXAMPLES = (
     ("3.10", "numeric"),
+    ("0.1", "double precision"),
     ("2022-11-03T14:20:52.186", "timestamp"),
     ("2022-11-03T15:20:52.186+01", "timestamptz"),
     ("2022-11-07", "date"),
