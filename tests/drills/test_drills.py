@@ -1,4 +1,4 @@
-"""Every fault has its set of alarms and one mail, in the time README says, and then it is over.
+"""Every fault has its alarms and one email, in the time docs/operating.md says; then it is over.
 
 A fault is done to the local stage; what the runs then leave behind is played at simulated times to
 the alarms of the compiled template. To drill another fault, add it to `FAULTS`.
@@ -14,7 +14,7 @@ import pytest
 from local.simulation import Recording, record, recorded
 from tests.helpers import stage_faults
 from tests.helpers.drills import Days, drill, state_machine
-from tests.helpers.readme import minutes_to_fire
+from tests.helpers.pages import minutes_to_fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -243,7 +243,7 @@ def test_sls_invoke_local_prints_the_summary(caught_up: LocalStage):
 
 
 def test_reconcile_finds_an_object_that_was_deleted_until_it_is_restored(caught_up: LocalStage):
-    """As README says: the version on top goes, be it a delete marker or a spoilt object."""
+    """Per docs/operating.md: the version on top goes, be it a delete marker or a spoilt object."""
     client, bucket = caught_up.aws.client("s3"), caught_up.landed.bucket_name
     key = caught_up.landed.keys("department")[0]
     client.delete_object(Bucket=bucket, Key=key)

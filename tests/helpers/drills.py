@@ -26,8 +26,8 @@ class Outcome:
     """What the alarms did.
 
     Attributes:
-        alarms: the single ones that were on, as README names them, and when they went on first,
-            in minutes from the fault's begin.
+        alarms: the single ones that were on, by their names in docs/operating.md, and when they
+            went on first, in minutes from the fault's begin.
         mails: when the mail was sent, in minutes from the fault's begin.
         all_clears: how many mails said that it is over.
         still_on: what is on at the end.

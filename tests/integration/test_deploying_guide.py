@@ -17,16 +17,16 @@ from shared.postgres.credentials import Credentials
 from shared.postgres.session import connect, disconnect
 from shared.tables import TABLES
 from tests.helpers import landed
+from tests.helpers.pages import ROOT, blocks, page
 
 pytestmark = pytest.mark.thorough
 
-ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs/deploying.md").read_text()
+GUIDE = page("docs/deploying.md")
 CREATE, DROP = (
     [statement.strip() for statement in block.split(";") if statement.strip()]
-    for block in re.findall(r"```sql\n(.*?)```", GUIDE, re.DOTALL)
+    for block in blocks(GUIDE, "sql")
 )
-[SECRET] = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+[SECRET] = blocks(GUIDE, "json")
 ROLE = "totesys_ingestion"
 
 

@@ -1,0 +1,325 @@
+"""What README and the pages of docs/ say is true of the code."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from benchmarks import cost
+from shared import errors
+from shared.bucket import keys
+from shared.tables import Table
+from tests.helpers.pages import (
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    first_cells,
+    minutes_to_fire,
+    page,
+    section,
+)
+
+README = page("README.md")
+CONFIGURATION = page("docs/configuration.md")
+CONSUMING = page("docs/consuming.md")
+DEPLOYING = page("docs/deploying.md")
+OPERATING = page("docs/operating.md")
+PERFORMANCE = page("docs/performance.md")
+
+every_page = pytest.mark.parametrize("name", PAGES)
+
+
+def loader():
+    """YAML with CloudFormation's short tags read as plain values."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, tag, node: None)
+    return Loader
+
+
+def read_yaml(path: str):
+    return yaml.load((ROOT / path).read_text(), Loader=loader())
+
+
+def params():
+    return read_yaml("serverless.yml")["params"]
+
+
+def exists(path: str) -> bool:
+    """Whether a path is there; of a file named without its folder, whether there is one."""
+    if (ROOT / path).exists():
+        return True
+    if "/" in path:
+        return False
+    folders = (ROOT / folder for folder in ("services", "shared", "docs"))
+    return any(list(folder.rglob(path)) for folder in folders)
+
+
+# Words.
+
+
+def test_readme_is_read_in_five_minutes():
+    assert len(README.split()) <= 1200
+    assert len(README.splitlines()) <= 115
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
+def test_a_page_begins_with_what_you_can_do_after_it(name):
+    title, begin, *_ = page(name).split("\n\n")
+    assert title.startswith("# ")
+    assert begin.startswith("After reading this page you ")
+
+
+@every_page
+@pytest.mark.parametrize(
+    "word",
+    [
+        r"mend\w*",
+        r"mails?",  # an alarm sends an email
+        "go(es)? off",  # of an alarm it means that it fires
+        "the reconcile",  # the function is `reconcile`, what it does is a reconciliation
+        "as of a",
+        "of ours",
+        "read_new",  # does not exist
+    ],
+)
+def test_a_page_says_things_in_the_fields_own_words(name, word):
+    said = re.search(rf"\b{word}\b(?!`)", page(name))
+    assert not said, said
+
+
+# What pages name.
+
+
+@every_page
+def test_every_make_command_is_a_target(name):
+    lines = re.findall(r"^([a-z0-9 -]+): ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = " ".join(lines).split()
+    named = [
+        each
+        for words in re.findall(r"(?:^|`)make((?: [a-z][a-z0-9-]*)+)", page(name), re.MULTILINE)
+        for each in words.split()
+    ]
+    assert set(named) <= set(targets)
+
+
+def test_make_is_named_where_it_is_looked_for():
+    assert "make demo" in README
+    assert "make status" in OPERATING
+    assert "make bench" in PERFORMANCE
+
+
+@every_page
+def test_every_function_that_is_called_is_deployed(name):
+    functions = {
+        each
+        for service in ("ingestion", "reconciliation")
+        for each in read_yaml(f"services/{service}/functions.yml")
+    }
+    assert set(re.findall(r"sls \w+(?: local)? -f (\w+)", page(name))) <= functions
+
+
+@every_page
+def test_every_path_exists(name):
+    text = re.sub(r"^```.*?^```", "", page(name), flags=re.DOTALL | re.MULTILINE)
+    folders = "services|shared|tools|local|tests|docs|resources|layers|benchmarks"
+    paths = re.findall(rf"`((?:(?:{folders})/[\w./-]*)|[\w-]+\.(?:py|yml|js))`", text)
+    assert [path for path in paths if not exists(path)] == []
+
+
+def test_the_picture_names_files_that_exist():
+    [picture] = blocks(page("docs/architecture.md"), "")
+    found = re.findall(r"[\w/]+\.py|(?:services|shared)/\w+/", picture)
+    assert len(found) == 10
+    assert [path for path in found if not exists(path)] == []
+
+
+@every_page
+def test_every_link_leads_somewhere(name):
+    here = (ROOT / name).parent
+    for target in re.findall(r"\]\(([^)]+)\)", page(name)):
+        path, _, anchor = target.partition("#")
+        file = here / path if path else ROOT / name
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text()), target
+
+
+def test_every_page_can_be_reached_from_readme():
+    linked = set(re.findall(r"\]\(([\w/.]+)", README))
+    assert set(PAGES) - {"README.md"} <= linked
+
+
+# Keys and lines.
+
+
+@pytest.mark.parametrize("text", [README, CONSUMING], ids=["README", "consuming"])
+def test_the_keys_are_those_that_the_service_makes(text):
+    found = re.findall(r"(?<![\w-])(?:prod-ingestion-bucket/)?((?:\w+/)+\d[\w-]*\.jsonl?)", text)
+    known = {
+        "changes": keys.parse_change_key,
+        "claims": keys.parse_claim_key,
+        "replays": keys.is_replay_key,
+        "reconcile": lambda key: key == keys.format_report_key("2024-11-11"),
+    }
+    assert {key.split("/")[0] for key in found} >= {"address", "changes", "claims", "reconcile"}
+    for key in found:
+        assert known.get(key.split("/")[0], keys.is_data_key)(key), key
+    assert keys.format_latest_key(Table("address")) in text
+
+
+def test_the_landed_line_is_a_line_of_json():
+    [line] = re.findall(r'^\{"sales_order_id".*$', README, re.MULTILINE)
+    assert json.loads(line)["unit_price"] == 3.94
+
+
+def test_the_next_services_trigger_is_an_event_of_our_state_machine():
+    [text] = blocks(CONSUMING, "yaml")
+    [event] = yaml.safe_load(text)["functions"]["transform"]["events"]
+    pattern = event["eventBridge"]["pattern"]
+    assert pattern["source"] == ["aws.states"]
+    assert pattern["detail-type"] == ["Step Functions Execution Status Change"]
+    machine = read_yaml("serverless.yml")["stepFunctions"]["stateMachines"]["ingestion"]
+    assert pattern["detail"]["stateMachineArn"] == [{"Ref": machine["id"]}]
+    assert set(pattern["detail"]["status"]) == {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
+
+
+# Configuration.
+
+
+def test_the_parameters_are_those_of_serverless_yml_each_described_once():
+    default = params()["default"]
+    described = [cell for name in PAGES for cell in first_cells(page(name)) if cell in default]
+    assert sorted(described) == sorted(default)
+    assert first_cells(section(CONFIGURATION, "Parameters")) == described
+
+
+def test_the_defaults_are_those_of_serverless_yml():
+    default, numbers = params()["default"], 0
+    for line in section(CONFIGURATION, "Parameters").splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if cells[0] in default and cells[1].isdigit():
+            assert str(default[cells[0]]) == cells[1], cells[0]
+            numbers += 1
+    assert numbers == 7
+    for stage in ("prod", "dev"):
+        days = params()[stage]["logRetentionDays"]
+        assert f"`{days}` in {stage}" in CONFIGURATION
+
+
+@every_page
+def test_only_parameters_that_exist_are_set(name):
+    named = set(re.findall(r'--param="(\w+)=', page(name))) - {"name"}
+    assert named <= set(params()["default"])
+
+
+def test_the_fixed_values_are_those_that_are_deployed():
+    reconcile = read_yaml("services/reconciliation/functions.yml")["reconcile"]
+    said = section(CONFIGURATION, "Fixed values")
+    assert f"{reconcile['memorySize']} MB, {reconcile['timeout']} s" in said
+    [schedule] = reconcile["events"]
+    assert schedule["schedule"]["rate"] == "cron(15 2 * * ? *)"
+    assert "every night at 02:15 UTC" in said
+    assert "every night at 02:15 UTC" in OPERATING.replace("\n", " ").replace("Every", "every")
+    [tick] = read_yaml("serverless.yml")["stepFunctions"]["stateMachines"]["ingestion"]["events"]
+    assert tick["schedule"]["rate"] == "rate(10 minutes)"
+    assert "| every 10 minutes |" in said
+
+
+def test_an_execution_ends_before_the_next_and_after_the_last_call():
+    default = params()["default"]
+    limit = read_yaml("services/ingestion/state-machine.yml")["TimeoutSeconds"]
+    assert f"may take {limit} seconds" in CONFIGURATION
+    assert int(default["backlogSeconds"]) + default["timeoutSeconds"] < limit
+
+
+# Deploying.
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [(section(README, "Deploy"), "Create a read-only role"), (DEPLOYING, "CREATE ROLE")],
+    ids=["README", "deploying"],
+)
+def test_role_and_secret_come_before_the_command_that_needs_them(text, role):
+    steps = [role, "secretsmanager create-secret", "sls deploy", "onfirm the subscription"]
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+# Operating.
+
+
+def test_the_alarms_are_those_that_are_deployed():
+    alarms = read_yaml("resources/alarms.yml")
+    names = [
+        alarm["Properties"]["AlarmName"].split("${sls:stage}-")[1]
+        for alarm in alarms.values()
+        if alarm["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+    table = section(OPERATING, "Alarms").split("### ")[0]
+    assert sorted(first_cells(table)) == sorted(names)
+    assert set(minutes_to_fire()) == set(names) - {"started"}
+
+
+def test_the_errors_are_those_of_the_service():
+    classes = {
+        each.__name__: each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.PipelineError)
+    }
+    table = section(OPERATING, "Retries")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (yes|no) \|$", table, re.MULTILINE)
+    assert {name: said == "yes" for name, said in rows} == {
+        name: each.transient for name, each in classes.items()
+    }
+
+
+def test_transient_errors_are_retried_as_often_as_it_says():
+    state = read_yaml("services/ingestion/state-machine.yml")["States"]["Ingest"]
+    ours, of_lambda = (retry["MaxAttempts"] for retry in state["Retry"])
+    said = section(OPERATING, "Retries")
+    assert f"retried {ours} times, errors of Lambda itself {of_lambda} times" in said
+
+
+def test_the_metrics_are_those_that_are_emitted():
+    code = "\n".join(path.read_text() for path in sorted((ROOT / "services").rglob("*.py")))
+    named = first_cells(section(OPERATING, "Metrics"))
+    emitted = set(re.findall(r'"((?:[A-Z][a-z]+){2,})"\]? ?[:=]', code)) | {"Heartbeat"}
+    assert sorted(named) == sorted(emitted)
+
+
+# Performance.
+
+
+def test_the_bill_is_what_the_measured_times_cost():
+    found = json.loads(cost.RESULTS.read_text())
+    month = cost.bill(found, params()["default"]["memoryMegabytes"])
+    said = section(PERFORMANCE, "Cost")
+    assert f"**US$ {sum(month.values()):.2f} a month**" in said
+    in_table = re.findall(r"^\| .* \| ([\d.]+) \|$", said, re.MULTILINE)
+    assert sorted(in_table) == sorted(f"{dollars:.2f}" for dollars in month.values())
+    assert f"US$ {cost.dms():.2f}" in said
+    assert f"about US$ {sum(month.values()):.0f} a month" in README
+
+
+# Contributing.
+
+
+def test_the_tests_that_it_says_to_run_exist():
+    text = page("CONTRIBUTING.md")
+    words = {
+        word
+        for expression in re.findall(r'`-k "([^"]+)"`', text)
+        for word in expression.split()
+        if word not in {"or", "and", "not"}
+    }
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(words) > 10
+    assert [word for word in sorted(words) if not any(word in file for file in files)] == []
