@@ -139,7 +139,7 @@ def state_machine(stage: LocalStage, **more: Any) -> Iterator[None]:
     before = client.describe_state_machine(stateMachineArn=arn)["definition"]
     definition = json.loads(before) | more
     for retry in definition["States"]["Ingest"]["Retry"]:
-        retry |= {"IntervalSeconds": 1, "BackoffRate": 1.0}
+        retry |= {"IntervalSeconds": 1, "BackoffRate": 1.0, "JitterStrategy": "FULL"}
         retry.pop("MaxDelaySeconds", None)
     client.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
     try:
