@@ -99,7 +99,7 @@ def nights(
     good: Sequence[Metric],
     bad: Sequence[Metric],
 ) -> Outcome:
-    """Return what the alarms do when the reconciliation is fine but in the second night of four.
+    """Return what the alarms do when the reconciliation is fine but in the second night of three.
 
     Args:
         resources: those of the compiled template.
@@ -109,7 +109,7 @@ def nights(
         bad: what it emits if not.
     """
     days = Days(resources, looks_back)
-    for night in (good, bad, good, good):
+    for night in (good, bad, good):
         if night is bad:
             days.begin()
         for metric in night:

@@ -109,10 +109,11 @@ def test_everything_that_can_go_wrong_is_watched(prod: Stack):
 def test_alarms_watch_this_stack(prod: Stack):
     rule = "IngestionStepFunctionsEventsRuleSchedule1"
     assert rule in prod.of_type("AWS::Events::Rule")
+    machines = prod.of_type("AWS::StepFunctions::StateMachine")
     subjects = {
         "AWS/Lambda": [{"FunctionName": {"Ref": name}} for name in prod.functions],
-        "AWS/States": [{"StateMachineArn": {"Ref": "IngestionStateMachine"}}],
-        "AWS/Events": [{"RuleName": {"Ref": rule}}],
+        "AWS/States": [{"StateMachineArn": {"Ref": name}} for name in machines],
+        "AWS/Events": [{"RuleName": {"Ref": name}} for name in prod.of_type("AWS::Events::Rule")],
     }
     for alarm in prod.of_type("AWS::CloudWatch::Alarm").values():
         for metric in metrics(alarm):
@@ -120,6 +121,9 @@ def test_alarms_watch_this_stack(prod: Stack):
                 assert dimensions(metric) in subjects[metric["Namespace"]]
     (slow,) = metrics(prod.properties("FunctionSlowAlarm"))
     assert dimensions(slow) == {"FunctionName": {"Ref": "IngestLambdaFunction"}}
+    assert dimensions(prod.properties("ScheduleFailedAlarm")) == {"RuleName": {"Ref": rule}}
+    stopped = prod.properties("ExecutionsAbortedAlarm")
+    assert dimensions(stopped) == {"StateMachineArn": {"Ref": "IngestionStateMachine"}}
 
 
 def test_alarms_on_our_metrics_are_on_ones_that_the_service_emits(prod: Stack, package: Package):
