@@ -254,6 +254,7 @@ def test_function_is_called_again_for_more_and_only_by_a_young_execution(prod: S
 
 def test_each_call_gets_the_input_of_the_execution(prod: Stack):
     assert prod.definition["States"]["Ingest"]["Parameters"]["Payload.$"] == "$$.Execution.Input"
+    assert prod.definition["States"]["Ingest"]["OutputPath"] == "$.Payload"
 
 
 def test_environment_is_what_the_settings_read(prod: Stack, switched: Stack):
