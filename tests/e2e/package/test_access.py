@@ -65,6 +65,8 @@ def test_the_state_machine_may_call_its_function_write_its_log_and_nothing_else(
     assert listed(call["Action"]) == ["lambda:InvokeFunction"]
     assert call["Resource"] == {"Fn::GetAtt": ["IngestLambdaFunction", "Arn"]}
     assert trusted(prod, "StateMachineRole") == {"Service": "states.amazonaws.com"}
+    (taken,) = prod.properties("StateMachineRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert taken["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     machine = prod.properties("IngestionStateMachine")
     assert machine["RoleArn"] == {"Fn::GetAtt": ["StateMachineRole", "Arn"]}
 
@@ -146,6 +148,7 @@ def test_bucket_is_reached_by_tls_only(prod: Stack):
     assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert statement["Action"] == "s3:*"
+    assert prod.properties("LandingBucketPolicy")["Bucket"] == {"Ref": "LandingBucket"}
     assert statement["Resource"] == [
         {"Fn::GetAtt": ["LandingBucket", "Arn"]},
         {"Fn::Sub": "${LandingBucket.Arn}/*"},

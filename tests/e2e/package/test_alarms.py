@@ -258,6 +258,7 @@ def test_alarms_may_publish_to_the_encrypted_topic(prod: Stack):
     policies = (key["KeyPolicy"], prod.properties("AlarmTopicPolicy")["PolicyDocument"])
     granted = [allowed(policy, "cloudwatch.amazonaws.com") for policy in policies]
     assert granted == [["kms:Decrypt", "kms:GenerateDataKey"], ["sns:Publish"]]
+    assert prod.properties("AlarmTopicPolicy")["Topics"] == [{"Ref": "AlarmTopic"}]
 
 
 def allowed(policy: dict[str, Any], principal: str) -> list[str]:

@@ -128,7 +128,14 @@ def test_reconciliation_runs_at_night(prod: Stack):
     assert (rule["ScheduleExpression"], rule["State"]) == ("cron(15 2 * * ? *)", "ENABLED")
     (target,) = rule["Targets"]
     assert target["Input"] == "{}"
-    assert target["Arn"] == {"Fn::GetAtt": ["ReconcileLambdaFunction", "Arn"]}
+    arn = {"Fn::GetAtt": ["ReconcileLambdaFunction", "Arn"]}
+    assert target["Arn"] == arn
+    assert {
+        "FunctionName": arn,
+        "Action": "lambda:InvokeFunction",
+        "Principal": "events.amazonaws.com",
+        "SourceArn": {"Fn::GetAtt": ["ReconcileEventsRuleSchedule1", "Arn"]},
+    } in prod.of_type("AWS::Lambda::Permission").values()
     function = prod.properties("ReconcileLambdaFunction")
     assert function["Role"] == {"Fn::GetAtt": ["ReconcileRole", "Arn"]}
     assert function["Layers"] == [{"Ref": "PythonRequirementsLambdaLayer"}]
@@ -153,6 +160,9 @@ def test_state_machine(prod: Stack, switched: Stack):
     assert machine["StateMachineName"] == "prod-ingestion"
     assert machine["LoggingConfiguration"]["Level"] == "ERROR"
     assert not machine["LoggingConfiguration"]["IncludeExecutionData"]
+    (destination,) = machine["LoggingConfiguration"]["Destinations"]
+    log = {"Fn::GetAtt": ["StateMachineLogGroup", "Arn"]}
+    assert destination == {"CloudWatchLogsLogGroup": {"LogGroupArn": log}}
     assert switched.properties("IngestionStateMachine")["StateMachineName"] == "dev-ingestion"
 
 
