@@ -72,8 +72,12 @@ def _module(place: Path) -> Iterator[Path]:
 
 
 def _mentioned(path: Path) -> Iterator[str]:
-    """Yield every name that is used: `Name`, or `errors.Name`; an import alone is no use."""
-    for node in _nodes(path):
+    """Yield every name that is used: `Name`, or `errors.Name`. Imports and bases are no use."""
+    nodes = _nodes(path)
+    bases = {id(base) for each in nodes if isinstance(each, ast.ClassDef) for base in each.bases}
+    for node in nodes:
+        if id(node) in bases:
+            continue
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
