@@ -1,7 +1,7 @@
-"""Every fault has its alarms and one email, in the time docs/operating.md says; then it is over.
+"""Every fault fires its alarms and sends one email, in the time docs/operating.md says; then they clear.
 
-A fault is done to the local stage; what the runs then leave behind is played at simulated times to
-the alarms of the compiled template. To drill another fault, add it to `FAULTS`.
+A fault is injected into the local stage; what the runs then leave behind is played at simulated
+times to the alarms of the compiled template. To drill another fault, add it to `FAULTS`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from local.function_log import Metric
 from local.simulation import Recording, record, recorded
 from tests.helpers import stage_faults
-from tests.helpers.drills import Days, drill, state_machine
+from tests.helpers.drills import Days, drill, nights, state_machine
 from tests.helpers.pages import minutes_to_fire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from local.function_log import Metric
     from local.stage import LocalStage
     from tests.helpers.drills import Outcome
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.e2e
 
 
 class Fault(NamedTuple):
-    """A fault, the alarms it is to put on, and how it is drilled.
+    """A fault, the alarms that must fire, and how it is drilled.
 
-    `runs` that differ are recorded, the last one stands for all later ones. It lasts some `ticks`.
+    `runs` runs are recorded; the last one stands for all later ones. The fault lasts `ticks` ticks.
     """
 
     inject: Callable[[LocalStage], AbstractContextManager[None]]
@@ -40,7 +40,6 @@ class Fault(NamedTuple):
     slow: bool = True
 
 
-TICKS_A_DAY = 144
 REFUSED = {"ingest-errors", "executions-failed"}
 BROKEN = {"ingest-errors", "contracts-broken"}
 FAULTS = {
@@ -69,11 +68,11 @@ def check(
     alarms: set[str],
     ticks: int,
 ) -> Outcome:
-    """Hold what a fault does, however far back alarms look, and return the later of the two."""
+    """Check what a fault does, however far back alarms look; return the last outcome."""
     for looks_back in (0, 2):
         outcome = drill(resources, looks_back, healthy, faulty, ticks)
         assert set(outcome.alarms) == alarms
-        assert (len(outcome.mails), outcome.all_clears, outcome.still_on) == (1, 1, set())
+        assert (len(outcome.emails), outcome.all_clears, outcome.still_on) == (1, 1, set())
         late = {
             name: minutes
             for name, minutes in outcome.alarms.items()
@@ -87,7 +86,7 @@ def check(
     "name",
     [pytest.param(n, marks=[pytest.mark.long] if f.slow else []) for n, f in FAULTS.items()],
 )
-def test_a_fault_is_one_mail(name, drilled, healthy, resources, matrix):
+def test_a_fault_is_one_email(name, drilled, healthy, resources, matrix):
     fault = FAULTS[name]
     with fault.inject(drilled):
         faulty = [record(drilled) for _ in range(fault.runs)]
@@ -96,7 +95,7 @@ def test_a_fault_is_one_mail(name, drilled, healthy, resources, matrix):
 
 
 @pytest.mark.long
-def test_a_run_that_hangs_is_one_mail(drilled, healthy, resources, matrix):
+def test_a_run_that_hangs_is_one_email(drilled, healthy, resources, matrix):
     with state_machine(drilled, TimeoutSeconds=2):
         seen = len(drilled.log.lines())
         with stage_faults.locked(drilled):
@@ -111,30 +110,30 @@ def test_a_run_that_hangs_is_one_mail(drilled, healthy, resources, matrix):
 
 
 @pytest.mark.long
-def test_rows_that_break_a_contract_now_and_then_are_one_mail(drilled, healthy, resources, matrix):
+def test_rows_that_break_a_contract_now_and_then_are_one_email(drilled, healthy, resources, matrix):
     with stage_faults.bad_values(drilled):
         bad = record(drilled)
     every_50_minutes = [bad, *[healthy] * 4] * 3
     matrix["bad values now and then"] = check(resources, healthy, every_50_minutes, BROKEN, 11)
 
 
-def test_runs_that_fail_sooner_and_later_are_one_mail(healthy, resources, matrix):
+def test_runs_that_fail_sooner_and_later_are_one_email(healthy, resources, matrix):
     soon = Recording(healthy.calls, "FAILED", healthy.timeout)
     late = Recording([*healthy.calls] * 6, "FAILED", healthy.timeout)
     alarms = {"executions-failed"}
     matrix["fails soon or late"] = check(resources, healthy, [late, soon] * 4, alarms, ticks=8)
 
 
-def test_a_schedule_that_is_off_is_one_mail(stage, healthy, resources, matrix):
+def test_a_schedule_that_is_off_is_one_email(stage, healthy, resources, matrix):
     matrix["schedule off"] = check(resources, healthy, [None], {"no-heartbeat"}, ticks=12)
 
 
-def test_a_run_that_somebody_stops_is_one_mail(healthy, resources, matrix):
+def test_a_run_that_somebody_stops_is_one_email(healthy, resources, matrix):
     stopped = Recording(healthy.calls, "ABORTED", healthy.timeout)
     matrix["run stopped"] = check(resources, healthy, [stopped], {"executions-aborted"}, ticks=1)
 
 
-def test_a_lambda_without_concurrency_is_one_mail(healthy, resources, matrix):
+def test_a_lambda_without_concurrency_is_one_email(healthy, resources, matrix):
     """Lambda refuses each call with TooManyRequestsException, until the retries are spent."""
     throttled = Recording([], "FAILED")
     alarms = {"executions-failed", "no-heartbeat"}
@@ -142,7 +141,7 @@ def test_a_lambda_without_concurrency_is_one_mail(healthy, resources, matrix):
 
 
 @pytest.mark.parametrize("looks_back", [0, 2])
-def test_a_schedule_that_may_not_start_runs_is_one_mail(healthy, resources, looks_back, matrix):
+def test_a_schedule_that_may_not_start_runs_is_one_email(healthy, resources, looks_back, matrix):
     days = Days(resources, looks_back)
     days.tick(healthy, 12)
     days.begin()
@@ -152,32 +151,26 @@ def test_a_schedule_that_may_not_start_runs_is_one_mail(healthy, resources, look
     days.tick(healthy, 18)
     outcome = matrix["schedule fails"] = days.outcome()
     assert set(outcome.alarms) == {"schedule-failed", "no-heartbeat"}
-    assert (len(outcome.mails), outcome.all_clears, outcome.still_on) == (1, 1, set())
-    assert outcome.mails[0] <= minutes_to_fire()["schedule-failed"]
+    assert (len(outcome.emails), outcome.all_clears, outcome.still_on) == (1, 1, set())
+    assert outcome.emails[0] <= minutes_to_fire()["schedule-failed"]
 
 
 @pytest.mark.long
-def test_rows_missing_at_night_are_one_mail(drilled, healthy, resources, matrix):
-    """An object is deleted by day; the reconcile finds that at night, not the night after."""
-    client, bucket = drilled.aws.client("s3"), drilled.landed.bucket_name
-    key = drilled.landed.keys("department")[0]
-    body = drilled.landed.read(key)
+def test_one_row_missing_at_night_is_one_email(drilled, healthy, resources, matrix):
+    """An object of one row is deleted by day; the reconciliation finds that at night, once."""
+    drilled.database.run(stage_faults.NEW_ADDRESS)
+    assert drilled.run().output["rows"] == 1
     good = reconciled(drilled)
-    client.delete_object(Bucket=bucket, Key=key)
-    bad = reconciled(drilled)
-    client.put_object(Bucket=bucket, Key=key, Body=body)
+    with stage_faults.object_deleted(drilled, drilled.landed.keys("address")[-1]):
+        bad = reconciled(drilled)
+    found = {each.name: each.value for each in bad if "table" not in each.dimensions}
+    assert (found["MissingRows"], found["BrokenObjects"]) == (1, 1)
+    assert reconciled(drilled) == good
     for looks_back in (0, 2):
-        days = Days(resources, looks_back)
-        for night, metrics in enumerate((good, good, bad, good, good)):
-            if night == 2:
-                days.begin()
-            for metric in metrics:
-                days.simulation.metrics.add(days.simulation.second, metric)
-            days.tick(healthy, TICKS_A_DAY)
-        outcome = days.outcome()
+        outcome = nights(resources, looks_back, healthy, good, bad)
         assert set(outcome.alarms) == {"rows-missing", "objects-broken"}
-        assert (len(outcome.mails), outcome.all_clears, outcome.still_on) == (1, 1, set())
-    matrix["rows missing, from that night"] = outcome
+        assert (len(outcome.emails), outcome.all_clears, outcome.still_on) == (1, 1, set())
+    matrix["a row missing, from that night"] = outcome
 
 
 def reconciled(stage: LocalStage) -> list[Metric]:
@@ -185,3 +178,25 @@ def reconciled(stage: LocalStage) -> list[Metric]:
     seen = len(stage.reconcile_log.metrics())
     assert not stage.reconcile().failed
     return stage.reconcile_log.metrics()[seen:]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("failed", "looks_back", "alarms"),
+    [(2, 0, set()), (3, 0, {"reconcile-failed"}), (3, 2, {"reconcile-failed"})],
+)
+def test_a_reconciliation_that_fails_is_one_email_unless_a_retry_succeeds(
+    healthy, resources, failed, looks_back, alarms, matrix
+):
+    """Lambda calls the function twice more if a call fails."""
+    good, bad = (
+        Metric("AWS/Lambda", "Errors", {"FunctionName": "ReconcileLambdaFunction"}, value)
+        for value in (0, 1)
+    )
+    calls = [bad] * failed + [good] * (3 - failed)
+    outcome = nights(resources, looks_back, healthy, [good], calls)
+    assert set(outcome.alarms) == alarms
+    emails = len(alarms)
+    assert (len(outcome.emails), outcome.all_clears, outcome.still_on) == (emails, emails, set())
+    if alarms:
+        matrix["reconciliation fails"] = outcome

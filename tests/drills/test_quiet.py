@@ -1,4 +1,4 @@
-"""What is no fault sends no mail."""
+"""Without a fault, no email is sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from local import totesys
 from local.simulation import record
 from local.stage import LocalStage
 from tests.helpers import stage_faults
-from tests.helpers.drills import Days, drill
+from tests.helpers.drills import TICKS_A_DAY, Days, drill
 
 pytestmark = pytest.mark.e2e
 
-TICKS_A_DAY = 144
 OFFICE_HOURS = range(8 * 6, 18 * 6)
 LOOKS_BACK = pytest.mark.parametrize("looks_back", [0, 2])
 MILLION = 1_000_000
@@ -45,10 +44,10 @@ def healed(drilled):
 
 
 def quiet(days):
-    """Hold that nothing happened since the deployment but the stage's first OK."""
+    """Tell whether nothing happened since the deployment but the stage's first OK."""
     outcome = days.outcome()
-    # The new mail's alarm says that it is OK, before anybody can have confirmed the subscription.
-    return (outcome.mails, outcome.all_clears, outcome.still_on) == ([], 1, set())
+    # The composite alarm says that it is OK, before anybody can have confirmed the subscription.
+    return (outcome.emails, outcome.all_clears, outcome.still_on) == ([], 1, set())
 
 
 @LOOKS_BACK
@@ -61,7 +60,7 @@ def test_a_quiet_weekend(resources, healthy, looks_back):
 
 @LOOKS_BACK
 def test_a_working_week(resources, healthy, busy, healed, looks_back):
-    """Orders come in office hours, and now and then a fault passes by itself."""
+    """Orders come in office hours, and now and then an error is transient."""
     rng = Random(1)
     days = Days(resources, looks_back)
     for _ in range(5):
@@ -78,14 +77,14 @@ def test_a_retry_that_heals_itself(resources, healthy, healed, looks_back):
     assert len(healed.calls) > 1
     assert any("SourceUnavailableError" in line for line in healed.calls[0])
     outcome = drill(resources, looks_back, healthy, [healed], ticks=1)
-    assert (outcome.alarms, outcome.mails) == ({}, [])
+    assert (outcome.alarms, outcome.emails) == ({}, [])
     assert any("\tStatus: error" in line for line in healed.calls[0])
 
 
 @LOOKS_BACK
 @pytest.mark.parametrize("ticks", [1, 4])
 def test_a_first_deployment(resources, healthy, ticks, looks_back):
-    """The first tick comes when it comes."""
+    """The first tick may come late."""
     days = Days(resources, looks_back)
     days.tick(None, ticks)
     days.tick(healthy, 12)
@@ -100,7 +99,7 @@ def test_rows_held_back_for_fifty_minutes(drilled, resources, healthy):
     drilled.run()
     for looks_back in (0, 2):
         outcome = drill(resources, looks_back, healthy, held_back, ticks=5)
-        assert (outcome.alarms, outcome.mails) == ({}, [])
+        assert (outcome.alarms, outcome.emails) == ({}, [])
 
 
 @pytest.mark.long

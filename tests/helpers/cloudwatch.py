@@ -1,4 +1,4 @@
-"""CloudWatch's metric filters that are declared."""
+"""The declared metric filters of CloudWatch."""
 
 from __future__ import annotations
 

@@ -14,10 +14,12 @@ from local.simulation import Simulation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from local.function_log import Metric
     from local.simulation import Recording
     from local.stage import LocalStage
 
 TICK = 600
+TICKS_A_DAY = 144
 _NAME = "totesys-ingestion-local-"
 
 
@@ -26,15 +28,15 @@ class Outcome:
     """What the alarms did.
 
     Attributes:
-        alarms: the single ones that were on, by their names in docs/operating.md, and when they
-            went on first, in minutes from the fault's begin.
-        mails: when the mail was sent, in minutes from the fault's begin.
-        all_clears: how many mails said that it is over.
-        still_on: what is on at the end.
+        alarms: the single ones that fired, as docs/operating.md names them, and when each first did, in
+            minutes from the fault's begin.
+        emails: when the email was sent, in minutes from the fault's begin.
+        all_clears: how many emails said that it is over.
+        still_on: what is in ALARM at the end.
     """
 
     alarms: dict[str, float]
-    mails: list[float]
+    emails: list[float]
     all_clears: int
     still_on: set[str]
 
@@ -73,7 +75,7 @@ class Days:
                 first.setdefault(self._names[change.alarm], self._after(change.second))
         return Outcome(
             alarms=first,
-            mails=[self._after(at) for at in alarms.messages("ALARM") if self._after(at)],
+            emails=[self._after(at) for at in alarms.messages("ALARM") if self._after(at)],
             all_clears=sum(bool(self._after(at)) for at in alarms.messages("OK")),
             still_on={name for name, state in alarms.states.items() if state == "ALARM"},
         )
@@ -90,6 +92,32 @@ class Days:
         }
 
 
+def nights(
+    resources: dict[str, Any],
+    looks_back: int,
+    healthy: Recording,
+    good: Sequence[Metric],
+    bad: Sequence[Metric],
+) -> Outcome:
+    """Return what the alarms do when the reconciliation is fine but in the second night of three.
+
+    Args:
+        resources: those of the compiled template.
+        looks_back: see `Alarms`.
+        healthy: a good run of the ingestion, which goes on all the time.
+        good: what the reconciliation emits if all is well.
+        bad: what it emits if not.
+    """
+    days = Days(resources, looks_back)
+    for night in (good, bad, good):
+        if night is bad:
+            days.begin()
+        for metric in night:
+            days.simulation.metrics.add(days.simulation.second, metric)
+        days.tick(healthy, TICKS_A_DAY)
+    return days.outcome()
+
+
 def drill(
     resources: dict[str, Any],
     looks_back: int,
@@ -101,7 +129,7 @@ def drill(
 
     Args:
         resources: those of the compiled template.
-        looks_back: as of `Alarms`.
+        looks_back: see `Alarms`.
         healthy: a good run, before the fault and after it.
         faulty: the runs of the fault; the last one is repeated.
         ticks: how many ticks the fault lasts.
@@ -139,7 +167,7 @@ def state_machine(stage: LocalStage, **more: Any) -> Iterator[None]:
     before = client.describe_state_machine(stateMachineArn=arn)["definition"]
     definition = json.loads(before) | more
     for retry in definition["States"]["Ingest"]["Retry"]:
-        retry |= {"IntervalSeconds": 1, "BackoffRate": 1.0}
+        retry |= {"IntervalSeconds": 1, "BackoffRate": 1.0, "JitterStrategy": "FULL"}
         retry.pop("MaxDelaySeconds", None)
     client.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
     try:

@@ -1,4 +1,4 @@
-"""What roles.yml grants, what calls of AWS need, and whether the one covers the other."""
+"""What roles.yml grants, what calls of AWS need, and whether the grants cover the needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Grant:
 
 
 def grants_of(role: str, values: Mapping[str, str]) -> list[Grant]:
-    """Return what a role grants, in a VPC too; `values` are of params and pseudo parameters."""
+    """Return what a role grants, in a VPC; `values` are those of params and pseudo parameters."""
     policies = yaml.safe_load(ROLES.read_text())[role]["Properties"]["Policies"]
     return [
         Grant(statement["Sid"], action, _resource(statement["Resource"], values))
@@ -72,7 +72,7 @@ def refused(needs: Collection[Need], grants: Collection[Grant]) -> set[Need]:
 
 
 def spare(needs: Collection[Need], grants: Sequence[Grant]) -> list[Grant]:
-    """Return the grants without which every need would be granted all the same."""
+    """Return the grants that no need depends on."""
     return [
         grant
         for number, grant in enumerate(grants)
@@ -82,7 +82,7 @@ def spare(needs: Collection[Need], grants: Sequence[Grant]) -> list[Grant]:
 
 @contextmanager
 def recorded() -> Iterator[set[Need]]:
-    """Collect what the calls of AWS need that are made meanwhile, by whatever client."""
+    """Collect what the calls of AWS need that any client makes meanwhile."""
     needs: set[Need] = set()
     call = BaseClient._make_api_call  # type: ignore[attr-defined]
 
@@ -112,12 +112,12 @@ def _needs(
             yield Need("s3:ListBucket", bucket)
         case "GetObject" | "HeadObject":
             yield Need("s3:GetObject", key)
-            # Who may not list is told 403 of a key that is not there.
+            # Without s3:ListBucket the answer for a missing key is 403.
             if answer["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 yield Need("s3:ListBucket", bucket)
         case "PutObject":
             yield Need("s3:PutObject", key)
             if "IfMatch" in parameters:
                 yield Need("s3:GetObject", key)
-        case _:  # nothing grants it, until it is said here what it needs
+        case _:  # unknown: no role grants it until it is added here
             yield Need(f"{client.meta.service_model.service_name}:{operation}", "?")

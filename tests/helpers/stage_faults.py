@@ -1,4 +1,4 @@
-"""What can go wrong with a deployed stage, done to the local one; each is mended at the end."""
+"""Faults of a deployed stage, injected into the local one; each is undone at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM sales_order ORDER BY sales_order_id LIMIT 2
 
 @contextmanager
 def database_down(stage: LocalStage) -> Iterator[None]:
-    """Nobody listens: the server's socket is gone."""
+    """The server does not listen: its socket is away."""
     socket = Path(stage.server.host) / f".s.PGSQL.{stage.server.port}"
     socket.rename(socket.with_suffix(".away"))
     try:
@@ -44,7 +44,7 @@ def database_down(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def wrong_password(stage: LocalStage) -> Iterator[None]:
-    """The password was changed in the database, and not in the secret."""
+    """The password was rotated in the database, but not in the secret."""
     secret = stage.server.secret("totesys")
     stage.set_secret({**secret, "password": "not it"})
     stage.next_call_is_cold()  # a warm function remembers the secret for some seconds
@@ -70,7 +70,7 @@ def secret_gone(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def secret_malformed(stage: LocalStage) -> Iterator[None]:
-    """Somebody has put something else into the secret."""
+    """The secret holds something else."""
     stage.set_secret({"user": "reader"})
     stage.next_call_is_cold()
     try:
@@ -100,7 +100,7 @@ def permission_missing(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def table_dropped(stage: LocalStage) -> Iterator[None]:
-    """A table is gone."""
+    """A table was dropped."""
     with _undone(
         stage, "ALTER TABLE payment RENAME TO hidden", "ALTER TABLE hidden RENAME TO payment"
     ):
@@ -121,6 +121,19 @@ def bad_values(stage: LocalStage) -> Iterator[None]:
     """There are new rows that break the contract."""
     stage.database.run(BAD_ORDER)
     yield
+
+
+@contextmanager
+def object_deleted(stage: LocalStage, key: str) -> Iterator[None]:
+    """An object is missing from the bucket."""
+    client, bucket = stage.aws.client("s3"), stage.landed.bucket_name
+    found = client.get_object(Bucket=bucket, Key=key)
+    body, metadata = found["Body"].read(), found["Metadata"]
+    client.delete_object(Bucket=bucket, Key=key)
+    try:
+        yield
+    finally:
+        client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
 
 
 @contextmanager
@@ -155,7 +168,7 @@ def out_of_memory(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def locked(stage: LocalStage) -> Iterator[None]:
-    """Somebody has locked a table, and does something else."""
+    """Another session has locked a table and stays idle."""
     stage.database.run(NEW_ADDRESS)  # without news no table is read
     with closing(stage.server.connect("totesys")) as session:
         session.run("BEGIN")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.aws import LocalAws
-from tests.e2e.package.packaged import REPOSITORY, SWITCHED, Package
+from tests.e2e.package.packaged import REPOSITORY, SWITCHED, Package, Stack
+from tests.e2e.package.third import with_third_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 INPUTS = ["serverless.yml", "package.json", "layers", "resources", "services", "shared"]
 
@@ -42,15 +43,35 @@ def aws_to_ask() -> Iterator[LocalAws]:
 
 
 @pytest.fixture(scope="session")
-def prod(service: Path, aws_to_ask: LocalAws) -> Package:
+def package(service: Path, aws_to_ask: LocalAws) -> Package:
     """Stage prod as it is deployed, without a param given."""
     return _package(service, aws_to_ask, "prod")
 
 
 @pytest.fixture(scope="session")
-def switched(service: Path, aws_to_ask: LocalAws) -> Package:
+def switched_package(service: Path, aws_to_ask: LocalAws) -> Package:
     """Stage dev with `SWITCHED`."""
     return _package(service, aws_to_ask, "dev", *(f"--param={k}={v}" for k, v in SWITCHED.items()))
+
+
+@pytest.fixture(scope="session", params=["as it is", "with a third function"])
+def compiled(request: pytest.FixtureRequest) -> Callable[[Package], Stack]:
+    """What the template's tests look at: all of them must hold for the next service, too."""
+    if request.param == "as it is":
+        return lambda package: package
+    return lambda package: Stack(with_third_function(package.template))
+
+
+@pytest.fixture(scope="session")
+def prod(package: Package, compiled: Callable[[Package], Stack]) -> Stack:
+    """Stage prod, without a param given."""
+    return compiled(package)
+
+
+@pytest.fixture(scope="session")
+def switched(switched_package: Package, compiled: Callable[[Package], Stack]) -> Stack:
+    """Stage dev with `SWITCHED`."""
+    return compiled(switched_package)
 
 
 def _package(service: Path, aws: LocalAws, stage: str, *options: str) -> Package:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,17 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
-# The opposite of every default that switches something on or off.
+# The opposite of every default that switches something on or off, and other values for the rest.
 SWITCHED = {
     "bucketName": "bucket-of-somebody",
+    "databaseSecret": "somewhere/else",
+    "databaseCaFile": "shared/rds-ca/eu-west-1.pem",
+    "memoryMegabytes": "1024",
+    "batchRows": "20000",
+    "writerWaitSeconds": "11",
+    "statementTimeoutSeconds": "22",
+    "backlogSeconds": "33",
+    "withoutChanges": "design",
     "createBucket": "false",
     "alarmEmail": "data@example.com",
     "scheduleEnabled": "false",
@@ -29,27 +36,20 @@ SWITCHED = {
 }
 
 
-@dataclass(frozen=True)
-class Package:
-    """The folder that `sls package` filled."""
+class Stack:
+    """A compiled template.
 
-    folder: Path
+    Attributes:
+        template: with conditions, as it is sent to CloudFormation.
+    """
 
-    @property
-    def templates(self) -> list[Path]:
-        """The templates: of the stack's creation and of its update, which is the whole of it."""
-        return sorted(self.folder.glob("cloudformation-template-*.json"))
-
-    @cached_property
-    def template(self) -> dict[str, Any]:
-        """The template as it was compiled."""
-        path = self.folder / "cloudformation-template-update-stack.json"
-        template: dict[str, Any] = json.loads(path.read_text())
-        return template
+    def __init__(self, template: dict[str, Any]) -> None:
+        """Take a template."""
+        self.template = template
 
     @cached_property
     def resources(self) -> dict[str, Any]:
-        """The resources that CloudFormation would make of it: conditions are decided."""
+        """The resources that CloudFormation would create: conditions are decided."""
         deployed: dict[str, Any] = decided(self.template["Resources"], self.template)
         return deployed
 
@@ -66,6 +66,16 @@ class Package:
             if resource["Type"] == kind
         }
 
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        """The properties of every function, by the name of its resource."""
+        return self.of_type("AWS::Lambda::Function")
+
+    def variables(self, function: str) -> dict[str, str]:
+        """The environment of a function."""
+        variables: dict[str, str] = self.functions[function]["Environment"]["Variables"]
+        return variables
+
     def statements(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each statement of each role, with the role's name."""
         for name, role in self.of_type("AWS::IAM::Role").items():
@@ -73,10 +83,17 @@ class Package:
                 for statement in policy["PolicyDocument"]["Statement"]:
                     yield name, statement
 
+    def statements_of(self, role: str) -> list[dict[str, Any]]:
+        """The statements of a role."""
+        return [statement for name, statement in self.statements() if name == role]
+
     def actions(self, role: str) -> set[str]:
         """What a role allows."""
-        of_role = (statement for name, statement in self.statements() if name == role)
-        return {action for statement in of_role for action in listed(statement["Action"])}
+        return {
+            action
+            for statement in self.statements_of(role)
+            for action in listed(statement["Action"])
+        }
 
     @cached_property
     def definition(self) -> dict[str, Any]:
@@ -87,10 +104,23 @@ class Package:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The function's environment."""
-        variables: dict[str, str]
-        variables = self.properties("IngestLambdaFunction")["Environment"]["Variables"]
-        return variables
+        """The environment of the ingest function."""
+        return self.variables("IngestLambdaFunction")
+
+
+class Package(Stack):
+    """The folder that `sls package` filled."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder."""
+        path = folder / "cloudformation-template-update-stack.json"
+        super().__init__(json.loads(path.read_text()))
+        self.folder = folder
+
+    @property
+    def templates(self) -> list[Path]:
+        """The templates: of the stack's creation and of its update, which is the whole of it."""
+        return sorted(self.folder.glob("cloudformation-template-*.json"))
 
     @cached_property
     def function(self) -> zipfile.ZipFile:
@@ -111,3 +141,22 @@ def listed(value: Any) -> list[Any]:
 def alarm_names(rule: dict[str, str]) -> list[str]:
     """The resources named in the rule of a composite alarm."""
     return re.findall(r"\$\{(\w+)\}", rule["Fn::Sub"])
+
+
+def role_of(function: dict[str, Any]) -> str:
+    """The resource that is a function's role."""
+    name, attribute = function["Role"]["Fn::GetAtt"]
+    assert attribute == "Arn"
+    return str(name)
+
+
+def metrics(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics an alarm looks at."""
+    if "MetricName" in alarm:
+        return [alarm]
+    return [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]
+
+
+def dimensions(metric: dict[str, Any]) -> dict[str, Any]:
+    """The dimensions of a metric, values by name."""
+    return {each["Name"]: each["Value"] for each in metric.get("Dimensions", [])}

@@ -7,30 +7,79 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.package.packaged import SWITCHED, listed
+from tests.e2e.package.packaged import SWITCHED, listed, role_of
 
 if TYPE_CHECKING:
-    from tests.e2e.package.packaged import Package
+    from tests.e2e.package.packaged import Stack
 
 pytestmark = pytest.mark.e2e
 
-ANY_RESOURCE = {  # the only statements of roles for which AWS takes no names
-    ("StateMachineRole", "DeliverLog"),
-    ("IngestRole", "NetworkInterfaces"),
-    ("ReconcileRole", "NetworkInterfaces"),
+# https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html
+DELIVER_LOG = {
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
 }
 
 
-def test_roles_name_actions_and_resources(switched: Package):
-    anywhere = set()
-    for role, statement in switched.statements():
-        assert not [action for action in listed(statement["Action"]) if "*" in action]
-        if "*" in listed(statement["Resource"]):
-            anywhere.add((role, statement["Sid"]))
-    assert anywhere == ANY_RESOURCE
+def in_vpc(stack: Stack) -> set[str]:
+    """The roles of the functions that are in a VPC."""
+    return {role_of(each) for each in stack.functions.values() if "VpcConfig" in each}
 
 
-def test_function_may_do_what_it_does_and_not_delete(prod: Package):
+def test_roles_name_actions_and_resources(prod: Stack, switched: Stack):
+    for stack in (prod, switched):
+        anywhere = set()
+        for role, statement in stack.statements():
+            assert statement["Effect"] == "Allow"
+            assert not [action for action in listed(statement["Action"]) if "*" in action]
+            if "*" in listed(statement["Resource"]):
+                anywhere.add((role, statement["Sid"]))
+        # The only statements for which AWS takes no names.
+        machines = stack.of_type("AWS::StepFunctions::StateMachine").values()
+        assert anywhere == {
+            *((machine["RoleArn"]["Fn::GetAtt"][0], "DeliverLog") for machine in machines),
+            *((role, "NetworkInterfaces") for role in in_vpc(stack)),
+        }
+
+
+def test_the_schedule_may_start_its_state_machine_and_nothing_else(prod: Stack):
+    (statement,) = prod.statements_of("ScheduleRole")
+    assert listed(statement["Action"]) == ["states:StartExecution"]
+    assert statement["Resource"] == {"Ref": "IngestionStateMachine"}
+    assert trusted(prod, "ScheduleRole") == {"Service": "events.amazonaws.com"}
+
+
+def test_the_state_machine_may_call_its_function_write_its_log_and_nothing_else(prod: Stack):
+    assert prod.actions("StateMachineRole") == {"lambda:InvokeFunction", *DELIVER_LOG}
+    (call,) = (
+        each
+        for each in prod.statements_of("StateMachineRole")
+        if "lambda:InvokeFunction" in listed(each["Action"])
+    )
+    assert listed(call["Action"]) == ["lambda:InvokeFunction"]
+    assert call["Resource"] == {"Fn::GetAtt": ["IngestLambdaFunction", "Arn"]}
+    assert trusted(prod, "StateMachineRole") == {"Service": "states.amazonaws.com"}
+    (taken,) = prod.properties("StateMachineRole")["AssumeRolePolicyDocument"]["Statement"]
+    assert taken["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    machine = prod.properties("IngestionStateMachine")
+    assert machine["RoleArn"] == {"Fn::GetAtt": ["StateMachineRole", "Arn"]}
+
+
+def trusted(stack: Stack, role: str) -> dict[str, str]:
+    """Who may take a role."""
+    (statement,) = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRole")
+    principal: dict[str, str] = statement["Principal"]
+    return principal
+
+
+def test_function_may_do_what_it_does_and_not_delete(prod: Stack):
     assert prod.actions("IngestRole") == {
         "s3:ListBucket",
         "s3:GetObject",
@@ -41,7 +90,7 @@ def test_function_may_do_what_it_does_and_not_delete(prod: Package):
     }
 
 
-def test_reconcile_reads_and_writes_what_it_found_only(prod: Package):
+def test_reconcile_reads_and_writes_what_it_found_only(prod: Stack):
     bucket = "arn:${AWS::Partition}:s3:::prod-ingestion-bucket"
     allowed = {
         (
@@ -64,18 +113,19 @@ def test_reconcile_reads_and_writes_what_it_found_only(prod: Package):
     }
 
 
-def test_secret_is_the_one_of_the_environment(prod: Package):
-    resources = [
-        statement["Resource"]["Fn::Sub"]
-        for _, statement in prod.statements()
-        if "secretsmanager:GetSecretValue" in statement["Action"]
-    ]
-    assert len(resources) == 2
-    for resource in resources:
-        assert resource.endswith(f":secret:{prod.environment['DB_SECRET_ID']}-??????")
+def test_a_role_reads_the_secret_in_the_environment_and_no_other(prod: Stack, switched: Stack):
+    for stack in (prod, switched):
+        for name, function in stack.functions.items():
+            secret = stack.variables(name).get("DB_SECRET_ID")
+            granted = [
+                statement["Resource"]["Fn::Sub"].partition(":secret:")[2]
+                for statement in stack.statements_of(role_of(function))
+                if "secretsmanager:GetSecretValue" in listed(statement["Action"])
+            ]
+            assert granted == ([f"{secret}-??????"] if secret else [])
 
 
-def test_bucket(prod: Package):
+def test_bucket(prod: Stack):
     bucket = prod.properties("LandingBucket")
     assert bucket["BucketName"] == "prod-ingestion-bucket" == prod.environment["BUCKET_NAME"]
     assert bucket["VersioningConfiguration"]["Status"] == "Enabled"
@@ -85,7 +135,7 @@ def test_bucket(prod: Package):
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
 
 
-def test_nothing_deletes_rows(prod: Package):
+def test_nothing_deletes_rows(prod: Stack):
     (rule,) = prod.properties("LandingBucket")["LifecycleConfiguration"]["Rules"]
     assert set(rule) == {"Id", "Status", "AbortIncompleteMultipartUpload"}
     for name in ("LandingBucket", "LandingBucketPolicy"):
@@ -93,25 +143,26 @@ def test_nothing_deletes_rows(prod: Package):
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain",) * 2
 
 
-def test_bucket_is_reached_by_tls_only(prod: Package):
+def test_bucket_is_reached_by_tls_only(prod: Stack):
     (statement,) = prod.properties("LandingBucketPolicy")["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert len(statement["Resource"]) == 2
+    assert statement["Action"] == "s3:*"
+    assert prod.properties("LandingBucketPolicy")["Bucket"] == {"Ref": "LandingBucket"}
+    assert statement["Resource"] == [
+        {"Fn::GetAtt": ["LandingBucket", "Arn"]},
+        {"Fn::Sub": "${LandingBucket.Arn}/*"},
+    ]
 
 
-def test_kept_bucket_can_be_taken_over(switched: Package):
-    name = SWITCHED["bucketName"]
+def test_kept_bucket_can_be_taken_over(switched: Stack):
     assert {"LandingBucket", "LandingBucketPolicy"} & set(switched.resources) == set()
     assert '"Ref": "LandingBucket"' not in json.dumps(switched.resources)
-    resources = [
-        statement["Resource"]["Fn::Sub"]
-        for _, statement in switched.statements()
-        if "s3:" in str(statement["Action"])
-    ]
-    reads = [name, f"{name}/*"]
-    assert [each.rpartition(":")[2] for each in resources] == [
-        *reads,
-        *reads,
-        f"{name}/reconcile/*",
-    ]
+    for name, function in switched.functions.items():
+        assert switched.variables(name)["BUCKET_NAME"] == SWITCHED["bucketName"]
+        buckets = [
+            statement["Resource"]["Fn::Sub"].rpartition(":")[2].partition("/")[0]
+            for statement in switched.statements_of(role_of(function))
+            if "s3:" in str(statement["Action"])
+        ]
+        assert set(buckets) == {SWITCHED["bucketName"]}

@@ -28,8 +28,8 @@ def common_name(certificate: dict[str, Any]) -> str:
     return str(dict(pair for (pair,) in certificate["subject"])["commonName"])
 
 
-def test_environment_names_the_file_in_the_zip(prod: Package, tmp_path: Path):
-    path = prod.function.extract(prod.environment["DB_CA_FILE"], tmp_path)
+def test_environment_names_the_file_in_the_zip(package: Package, tmp_path: Path):
+    path = package.function.extract(package.environment["DB_CA_FILE"], tmp_path)
     names = [common_name(each) for each in certificates(path)]
     assert len(names) == 3
     assert all(name.startswith("Amazon RDS eu-west-2 Root CA") for name in names)

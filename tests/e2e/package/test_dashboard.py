@@ -10,7 +10,7 @@ from jsonschema import validate
 from local.widgets import widgets
 
 if TYPE_CHECKING:
-    from tests.e2e.package.packaged import Package
+    from tests.e2e.package.packaged import Stack
 
 pytestmark = pytest.mark.e2e
 
@@ -85,17 +85,17 @@ WIDGET = {
 }
 
 
-def of_type(package: Package, kind: str) -> list[dict[str, Any]]:
-    return [each["properties"] for each in widgets(package.resources) if each["type"] == kind]
+def of_type(stack: Stack, kind: str) -> list[dict[str, Any]]:
+    return [each["properties"] for each in widgets(stack.resources) if each["type"] == kind]
 
 
-def test_cloudwatch_takes_the_widgets(prod: Package):
+def test_cloudwatch_takes_the_widgets(prod: Stack):
     for widget in widgets(prod.resources):
         validate(widget, WIDGET)
         assert widget["x"] + widget["width"] <= COLUMNS
 
 
-def test_no_widget_covers_another(prod: Package):
+def test_no_widget_covers_another(prod: Stack):
     cells = [
         (x, y)
         for widget in widgets(prod.resources)
@@ -105,7 +105,7 @@ def test_no_widget_covers_another(prod: Package):
     assert len(cells) == len(set(cells))
 
 
-def test_every_alarm_is_shown(prod: Package):
+def test_every_alarm_is_shown(prod: Stack):
     (shown,) = of_type(prod, "alarm")
     names = [arn.rpartition(":")[2] for arn in shown["alarms"]]
     alarms = [
@@ -117,7 +117,7 @@ def test_every_alarm_is_shown(prod: Package):
     assert names[0] == "totesys-ingestion-prod"
 
 
-def test_references_are_to_resources(prod: Package):
+def test_references_are_to_resources(prod: Stack):
     text = prod.properties("Dashboard")["DashboardBody"]["Fn::Sub"]
     for name in ("IngestLambdaFunction", "IngestionStateMachine"):
         assert f"${{{name}}}" in text

@@ -1,0 +1,107 @@
+"""A third function: what the next service adds to the template, as it would be compiled."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+FUNCTION = "WarehouseLambdaFunction"
+LOG_GROUP = "WarehouseLogGroup"
+ROLE = "WarehouseRole"
+ERROR_LINES = "WarehouseErrorLinesFilter"
+ERRORS_ALARM = "WarehouseErrorsAlarm"
+FAILED_ALARM = "WarehouseFailedAlarm"
+
+
+def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
+    """Return the template with a function more, and all that it needs.
+
+    The function only reads the bucket: it has no secret and is in no VPC.
+    """
+    template = deepcopy(template)
+    resources = template["Resources"]
+    reconcile = resources["ReconcileLambdaFunction"]["Properties"]
+    stage = reconcile["Environment"]["Variables"]["STAGE"]
+    bucket = reconcile["Environment"]["Variables"]["BUCKET_NAME"]
+    name = f"totesys-ingestion-{stage}-warehouse"
+    resources |= {
+        FUNCTION: {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {key: value for key, value in reconcile.items() if key != "VpcConfig"}
+            | {
+                "FunctionName": name,
+                "Handler": "services/warehouse/handler.lambda_handler",
+                "Description": "Loads what has landed into the warehouse",
+                "Role": {"Fn::GetAtt": [ROLE, "Arn"]},
+                "Environment": {"Variables": _variables(stage, bucket)},
+            },
+            "DependsOn": [LOG_GROUP, ROLE],
+        },
+        LOG_GROUP: deepcopy(resources["ReconcileLogGroup"]),
+        ROLE: {"Type": "AWS::IAM::Role", "Properties": _role(bucket)},
+        ERROR_LINES: deepcopy(resources["ErrorLinesFilter"]),
+        ERRORS_ALARM: deepcopy(resources["IngestErrorsAlarm"]),
+        FAILED_ALARM: deepcopy(resources["ReconcileFailedAlarm"]),
+    }
+    resources[LOG_GROUP]["Properties"]["LogGroupName"] = f"/aws/lambda/{name}"
+    metric = f"{stage}-WarehouseErrorLines"
+    lines = resources[ERROR_LINES]["Properties"]
+    lines["LogGroupName"] = {"Ref": LOG_GROUP}
+    lines["MetricTransformations"][0]["MetricName"] = metric
+    errors, failed = (resources[each]["Properties"] for each in (ERRORS_ALARM, FAILED_ALARM))
+    errors |= {"AlarmName": f"{name}-errors", "MetricName": metric}
+    failed |= {
+        "AlarmName": f"{name}-failed",
+        "Dimensions": [{"Name": "FunctionName", "Value": {"Ref": FUNCTION}}],
+    }
+    _watch(resources, [errors["AlarmName"], failed["AlarmName"]])
+    return template
+
+
+def _variables(stage: str, bucket: str) -> dict[str, str]:
+    return {
+        "BUCKET_NAME": bucket,
+        "STAGE": stage,
+        "POWERTOOLS_SERVICE_NAME": "warehouse",
+        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
+
+
+def _role(bucket: str) -> dict[str, Any]:
+    called = {
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    read = {
+        "Sid": "ReadLandingBucket",
+        "Effect": "Allow",
+        "Action": "s3:GetObject",
+        "Resource": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{bucket}/*"},
+    }
+    write_log = {
+        "Sid": "WriteLog",
+        "Effect": "Allow",
+        "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+        "Resource": {"Fn::GetAtt": [LOG_GROUP, "Arn"]},
+    }
+    document = {"Version": "2012-10-17", "Statement": [read, write_log]}
+    return {
+        "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [called]},
+        "Policies": [{"PolicyName": "warehouse", "PolicyDocument": document}],
+    }
+
+
+def _watch(resources: dict[str, Any], names: list[str]) -> None:
+    """Add the alarms to the one that sends the email, and to the dashboard."""
+    rule = resources["IngestionAlarm"]["Properties"]["AlarmRule"]
+    for alarm in (ERRORS_ALARM, FAILED_ALARM):
+        rule["Fn::Sub"] += f' OR ALARM("${{{alarm}}}")'
+    body = resources["Dashboard"]["Properties"]["DashboardBody"]
+    dashboard = json.loads(body["Fn::Sub"])
+    (shown,) = (each for each in dashboard["widgets"] if each["type"] == "alarm")
+    arn = shown["properties"]["alarms"][0].rpartition(":")[0]
+    shown["properties"]["alarms"] += [f"{arn}:{name}" for name in names]
+    body["Fn::Sub"] = json.dumps(dashboard)
