@@ -1,4 +1,6 @@
-"""Every fault fires its alarms and sends one email, in the time docs/operating.md says; then they clear.
+"""Every fault fires its alarms and sends one email, in the time docs/operating.md says.
+
+Then the alarms clear.
 
 A fault is injected into the local stage; what the runs then leave behind is played at simulated
 times to the alarms of the compiled template. To drill another fault, add it to `FAULTS`.

@@ -28,8 +28,8 @@ class Outcome:
     """What the alarms did.
 
     Attributes:
-        alarms: the single ones that fired, as docs/operating.md names them, and when each first did, in
-            minutes from the fault's begin.
+        alarms: the single ones that fired, as docs/operating.md names them, and when each first
+            did, in minutes from the fault's begin.
         emails: when the email was sent, in minutes from the fault's begin.
         all_clears: how many emails said that it is over.
         still_on: what is in ALARM at the end.
