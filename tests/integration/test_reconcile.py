@@ -16,13 +16,13 @@ from services.ingestion import keys
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.replay import Range, replay
 from services.ingestion.tables import TABLES
-from services.reconciliation import report, source
+from services.reconciliation import report
 from services.reconciliation.handler import lambda_handler
 from services.reconciliation.objects import NO_IDS
 from services.reconciliation.reconcile import reconcile
 from shared.database import disconnect
 from shared.errors import IngestionError, SourceError
-from tests.helpers import landed
+from tests.helpers import landed, small_steps
 from tests.helpers.exactly_once import restore
 from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.runs import Place
@@ -139,6 +139,12 @@ def test_lines_that_are_not_as_they_landed_are_found(place):
             "one is no row": (lambda lines: [lines[0], "{}\n", lines[2]], [5]),
             "half a line": (lambda lines: [lines[0], lines[1][:-3] + "\n", lines[2]], [5]),
             "no integer": (lambda lines: [lines[0], '{"thing_id":5.0}\n', lines[2]], [5]),
+            "no number": (lambda lines: [lines[0], '{"thing_id":true}\n', lines[2]], [5]),
+            "no id of PostgreSQL's": (
+                lambda lines: [lines[0], f'{{"thing_id":{2**63}}}\n', lines[2]],
+                [5],
+            ),
+            "another one twice": (lambda lines: [lines[0], *lines[:2]], [6]),
         },
     )
 
@@ -147,6 +153,24 @@ def test_rows_lost_by_hand_are_found_even_if_the_metadata_agrees(place):
     key = object_of(place, 6)
     rewrite(place, key, lambda lines: lines[1:], rows="2")
     assert found(look(place)) == ([4], [], set())
+
+
+def test_a_row_that_comes_twice_is_found_even_if_the_metadata_agrees(place):
+    key = object_of(place, 6)
+    rewrite(place, key, lambda lines: [lines[0], *lines], rows="4")
+    findings = look(place)
+    assert found(findings) == ([], [], {key})
+    assert findings.rows_landed == 9
+
+
+def test_a_row_in_an_object_that_is_not_its_own_has_not_landed(place):
+    """Who applies the objects in order finds it too early, and restores an object without it."""
+    here, gone = object_of(place, 6), object_of(place, 9)
+    rewrite(place, here, lambda lines: [*lines, '{"thing_id":7}\n'], rows="4")
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=gone)
+    findings = look(place)
+    assert found(findings) == ([7, 8, 9], [], {here, gone})
+    assert findings.rows_landed == 6
 
 
 def test_the_id_is_the_column_wherever_it_stands_in_the_line(place):
@@ -188,6 +212,58 @@ def test_rows_deleted_at_the_source_are_found(place):
 def test_a_table_that_is_emptied(place):
     place.execute("TRUNCATE thing")
     assert found(look(place)) == ([], list(range(1, 10)), set())
+
+
+# --- in steps of a few ids ---
+
+
+@pytest.mark.parametrize("held", [1, 3, 4, 9])
+@pytest.mark.parametrize("read", [1, 2, 100])
+def test_in_small_steps_it_finds_the_same(place, monkeypatch, held, read):
+    """Nothing is counted twice, and nothing is compared with rows of another stretch."""
+    small_steps.hold_few_ids(monkeypatch, held)
+    small_steps.read_few_ids(monkeypatch, read)
+    findings = look(place)
+    assert found(findings) == ([], [], set())
+    assert (findings.rows_in_source, findings.rows_landed) == (9, 9)
+    key = object_of(place, 6)
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    place.execute("DELETE FROM thing WHERE thing_id IN (2, 5, 8)")
+    findings = look(place)
+    assert found(findings) == ([4, 6], [2, 8], {key})
+    assert (findings.rows_in_source, findings.rows_landed) == (6, 6)
+
+
+@pytest.mark.parametrize("looked_up", [1, 4, 5, 6])
+@pytest.mark.parametrize("name", ["place", "with_changes"])
+def test_all_missing_ids_are_looked_up_again(name, looked_up, monkeypatch, request):
+    place = request.getfixturevalue(name)
+    place.run()  # where there is a change stream, it has a mark from now on
+    small_steps.look_few_ids_up(monkeypatch, looked_up)
+    for last in (3, 9):
+        key = object_of(place, last)
+        place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    findings = look(place)
+    assert found(findings)[:2] == ([1, 2, 3, 7, 8, 9], [])
+    assert findings.pending == 0
+
+
+def test_more_missing_ids_than_a_statement_looks_up(database, bucket):
+    """With the numbers that are deployed."""
+    rows = 10_050
+    place = Place(database, bucket, ["thing"], {})
+    place.execute(
+        "CREATE TABLE thing (thing_id serial PRIMARY KEY)",
+        f"INSERT INTO thing SELECT FROM generate_series(1, {rows})",
+    )
+    place.run()
+    place.bucket.client.delete_object(Bucket=bucket.name, Key=object_of(place, rows))
+    findings = look(place)
+    assert findings.missing.tolist() == list(range(1, rows + 1))
+    assert findings.pending == 0
+
+
+# --- ids of rows ---
 
 
 @pytest.mark.parametrize("row_id", [5, 0, -7])
@@ -308,7 +384,7 @@ def test_rows_that_are_held_back_are_not_missing(place):
 # Not at every step, or the position would never be found: the chain would grow as it is walked.
 @pytest.mark.parametrize("first", [0, 4, 8])
 def test_rows_that_land_at_any_step_are_not_missing(with_changes, first, monkeypatch):
-    monkeypatch.setattr(source, "_STATEMENT_IDS", 4)
+    small_steps.read_few_ids(monkeypatch, 4)
     lock = threading.Lock()
     steps: list[str] = []
     landings: list[str] = []
@@ -445,7 +521,7 @@ def test_all_is_well(landed_totesys, bucket, log_lines, capsys):
 def test_what_is_found_is_told_by_log_metric_and_object(
     landed_totesys, bucket, log_lines, capsys, monkeypatch
 ):
-    monkeypatch.setattr(report, "_LISTED", 2)
+    small_steps.list_few(monkeypatch, 2)
     [key] = landed.data_keys(bucket, "staff")
     bucket.client.delete_object(Bucket=bucket.name, Key=key)
     landed_totesys.connect().run("DELETE FROM payment WHERE payment_id IN (3, 5, 8, 9)")
