@@ -164,6 +164,25 @@ def test_a_host_that_does_not_take_the_call(deployed, impatient):
             caller.close()
 
 
+def test_a_peer_that_went_away_without_a_word_is_noticed(deployed, impatient, monkeypatch):
+    """The system asks it now and then, even while it owes us nothing."""
+    opened = []
+    create = socket.create_connection
+
+    def note(*arguments, **options):
+        connected = create(*arguments, **options)
+        opened.append(connected.dup())
+        return connected
+
+    monkeypatch.setattr(socket, "create_connection", note)
+    with socket.create_server(("127.0.0.1", 0)) as silent, otherwise(silent.close):
+        deployed(host="127.0.0.1", port=silent.getsockname()[1])
+        times_out()
+    [connected] = opened
+    with connected:
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 # --- after a call ---
 
 OURS = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'totesys-ingestion'"

@@ -128,6 +128,10 @@ def test_the_edges_of_types(nullable, writer, reader):
     check(of_edges(nullable), writer, reader)
 
 
+def test_the_edges_of_types_in_a_session_that_spells_otherwise(writer, reader):
+    check(of_edges(nullable=True), writer, reader, SESSION)
+
+
 def test_the_edges_of_types_in_many_rows(writer, reader):
     """Many values, most of which are equal to others, are not rendered as a few are."""
     table = of_edges(nullable=False)
