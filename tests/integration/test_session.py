@@ -119,7 +119,9 @@ def test_a_server_that_falls_silent_in_a_statement_is_worth_another_try(database
     entries = Entries(database)
     entries.add()
     session = Place(database, bucket, [], {}).session()
-    socket_of(session).settimeout(socket_of(session).gettimeout() / 50)
+    timeout = socket_of(session).gettimeout()
+    assert timeout is not None
+    socket_of(session).settimeout(timeout / 50)
     [[process]] = session.run("SELECT pg_backend_pid()")
     os.kill(process, signal.SIGSTOP)
     try:
