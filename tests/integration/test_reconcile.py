@@ -545,6 +545,34 @@ def test_what_is_found_is_told_by_log_metric_and_object(
     assert (said["payment"]["deleted"], said["payment"]["is_cut"]) == (4, True)
 
 
+def test_an_object_with_several_faults_is_one_broken_object(landed_totesys, bucket, capsys):
+    [key] = landed.data_keys(bucket, "staff")
+    body, metadata = landed.body(bucket, key)[:-10].encode(), bucket.metadata(key)
+    restore(bucket, {key: (body, metadata)})
+    figures = call()["tables"]["staff"]
+    assert (figures["missing"], figures["broken_objects"]) == (1, 1)
+    totals = {"stage": "test", "MissingRows": [1.0], "BrokenObjects": [1.0]}
+    assert totals in metrics(capsys.readouterr().out)
+
+
+def test_a_row_that_the_change_stream_may_yet_bring_is_no_alarm(
+    landed_totesys, log_lines, capsys, monkeypatch
+):
+    monkeypatch.setenv("WITHOUT_CHANGES", "")
+    landed_totesys.connect().run(
+        "INSERT INTO department (department_id, department_name, location, manager, created_at, "
+        "last_updated) SELECT -1, department_name, location, manager, now(), now() "
+        "FROM department WHERE department_id = 1"
+    )
+    figures = call()["tables"]["department"]
+    assert (figures["missing"], figures["pending"]) == (0, 1)
+    assert metrics(capsys.readouterr().out) == [
+        {"stage": "test", "MissingRows": [0.0], "BrokenObjects": [0.0]}
+    ]
+    [line] = [line for line in log_lines() if line["level"] != "INFO"]
+    assert (line["level"], line["table"], line["pending"]) == ("WARNING", "department", 1)
+
+
 def test_a_table_that_can_not_be_reconciled_stops_no_other(landed_totesys, bucket, log_lines):
     landed_totesys.connect().run("ALTER TABLE department RENAME TO departments")
     with pytest.raises(IngestionError, match=r"department: SourceError: .*role's search_path"):
