@@ -217,8 +217,7 @@ def test_a_table_that_is_emptied(place):
 # --- in steps of a few ids ---
 
 
-@pytest.mark.parametrize("held", [1, 3, 4, 9])
-@pytest.mark.parametrize("read", [1, 2, 100])
+@pytest.mark.parametrize(("held", "read"), [(1, 1), (3, 2), (3, 100), (4, 1), (9, 2)])
 def test_in_small_steps_it_finds_the_same(place, monkeypatch, held, read):
     """Nothing is counted twice, and nothing is compared with rows of another stretch."""
     small_steps.hold_few_ids(monkeypatch, held)
@@ -234,8 +233,9 @@ def test_in_small_steps_it_finds_the_same(place, monkeypatch, held, read):
     assert (findings.rows_in_source, findings.rows_landed) == (6, 6)
 
 
-@pytest.mark.parametrize("looked_up", [1, 4, 5, 6])
-@pytest.mark.parametrize("name", ["place", "with_changes"])
+@pytest.mark.parametrize(
+    ("name", "looked_up"), [("place", 1), ("place", 6), ("with_changes", 4), ("with_changes", 5)]
+)
 def test_all_missing_ids_are_looked_up_again(name, looked_up, monkeypatch, request):
     place = request.getfixturevalue(name)
     place.run()  # where there is a change stream, it has a mark from now on

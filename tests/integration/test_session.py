@@ -21,6 +21,8 @@ from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.runs import Place
 from tests.helpers.sessions import FAILING, FAILING_VIEW, session_of_the_function, socket_of
 
+pytestmark = pytest.mark.thorough
+
 ONE_TABLE = {"tables": ["department"]}
 STATEMENT_TIMEOUT = 10  # seconds, as `deployed` sets it
 
