@@ -155,6 +155,12 @@ def test_rows_lost_by_hand_are_found_even_if_the_metadata_agrees(place):
     assert found(look(place)) == ([4], [], set())
 
 
+def test_true_is_not_the_id_1(place):
+    key = object_of(place, 3)
+    rewrite(place, key, lambda lines: ['{"thing_id":true}\n', *lines[1:]], rows="2")
+    assert found(look(place)) == ([1], [], {key})
+
+
 def test_a_row_that_comes_twice_is_found_even_if_the_metadata_agrees(place):
     key = object_of(place, 6)
     rewrite(place, key, lambda lines: [lines[0], *lines], rows="4")
@@ -300,6 +306,21 @@ def test_a_row_with_an_id_of_its_own_is_pending_until_the_change_stream_has_it(w
     findings = look(with_gap)
     assert found(findings) == ([], [], set())
     assert (findings.pending, findings.elsewhere) == (0, 1)
+
+
+def test_a_mark_that_is_set_while_it_looks_proves_nothing(with_gap):
+    """The objects that it stands for came after those that were looked into."""
+    runs = []
+
+    def ingest_once(step):
+        if step.startswith("before SELECT seen") and not runs:
+            runs.append(step)
+            with_gap.run()
+
+    findings = look(with_gap, ingest_once)
+    assert len(runs) == 1
+    assert found(findings) == ([], [], set())
+    assert (findings.pending, findings.elsewhere) == (1, 0)
 
 
 def test_a_row_that_the_change_stream_has_lost_is_missing(with_gap):

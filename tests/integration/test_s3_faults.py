@@ -186,6 +186,22 @@ def test_half_an_answer_is_none(lost_latest, proxy):
     attempt.check()
 
 
+def altered(exchange):
+    """Answer something else than was stored, as its checksum says."""
+    answer = exchange.forward()
+    kept = [header for header in answer.headers if "checksum" not in header[0].lower()]
+    headers = [*kept, ("x-amz-checksum-crc32", "AAAAAA==")]
+    exchange.answer(faults.Answer(answer.status, headers, answer.body))
+
+
+def test_an_answer_that_was_altered_on_its_way_is_none(place, proxy):
+    place.run()
+    bucket = Bucket(boto3.client("s3", endpoint_url=proxy.url), place.bucket.name)
+    proxy.choose = lambda _: altered
+    with pytest.raises(LandingUnavailableError, match="checksum"):
+        bucket.get("thing/latest.json")
+
+
 def test_half_a_refusal_is_one(place, proxy):
     bucket = Bucket(boto3.client("s3", endpoint_url=proxy.url), place.bucket.name)
     assert bucket.create("thing/1", b"")
