@@ -202,6 +202,14 @@ def test_an_answer_that_was_altered_on_its_way_is_none(place, proxy):
         bucket.get("thing/latest.json")
 
 
+def test_a_list_is_of_one_folder(bucket):
+    """A table may be called `thing/else`, and is another one than `thing`."""
+    for key in ("thing/1", "thing/2", "thing/else/3", "things/4"):
+        bucket.create(key, b"")
+    assert list(bucket.keys("thing/")) == ["thing/1", "thing/2"]
+    assert list(bucket.keys("thing/", after="thing/1")) == ["thing/2"]
+
+
 def test_half_a_refusal_is_one(place, proxy):
     bucket = Bucket(boto3.client("s3", endpoint_url=proxy.url), place.bucket.name)
     assert bucket.create("thing/1", b"")
