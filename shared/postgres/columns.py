@@ -229,8 +229,10 @@ def _embedded(array: str | None) -> pd.Series[Any]:
 
 # json_agg takes a {c} of char(n) with its blanks, which {c}::text would strip.
 _STRING = _always("json_agg({c})::text", _texts)
+# A NULL counts as two values there, so that no separator within a value can make up for it: a
+# column that is NOT NULL may hold some, from before a constraint that has yet to be validated.
 _SPELLED = _Kind(
-    _Codec(r"string_agg({c}::text, E'\x1f')", _separated),
+    _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated),
     _Codec("json_agg({c}::text)::text", _texts),
 )
 # A type of json keeps its text as it was typed; between tokens that may be a line break.

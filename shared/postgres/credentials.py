@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -60,6 +61,10 @@ class Credentials:
         return cls(port=int(port), **{name: secret[name] for name in strings})
 
 
+# What AWS's codes are called when it was asked too often, or answers too slowly.
+_BUSY = re.compile("Throttl|TooManyRequests|LimitExceeded|SlowDown|RequestTimeout")
+
+
 def get_credentials(secret_id: str, *, fresh: bool = False) -> Credentials:
     """Return the credentials a secret holds; if not `fresh`, held within `CACHED_SECONDS`.
 
@@ -84,7 +89,8 @@ def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailab
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ClientError):
         code = cause.response["Error"]["Code"]
-        if cause.response["ResponseMetadata"]["HTTPStatusCode"] < 500 and "Throttl" not in code:
+        status = cause.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status < 500 and status != 429 and not _BUSY.search(code):
             return ConfigError(
                 f"Secret {secret_id!r} can't be read: {code}. Create it, or let the function's "
                 "role secretsmanager:GetSecretValue on it."

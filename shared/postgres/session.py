@@ -31,6 +31,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
 
+# Classes whose messages quote values: data exception, PL/pgSQL.
+_QUOTING_CLASSES = {"22", "P0"}
+
 _SPELLING = """
 SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
 SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C';
@@ -256,9 +259,12 @@ def _fields(error: DatabaseError) -> dict[str, str]:
 
 
 def _explain(what: str, error: DatabaseError) -> PipelineError:
-    # Only the primary message: DETAIL and CONTEXT may quote values of rows.
+    # Only the primary message: DETAIL and CONTEXT may quote values of rows. That of a failed cast
+    # does, too, and that of a function may: whatever a function says has a CONTEXT (W).
     fields = _fields(error)
     code, message = fields.get("C", "?????"), fields.get("M", "no message")
+    if code[:2] in _QUOTING_CLASSES or "W" in fields:
+        message = "it failed on a row, see the server's log"
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
     remedy = _REMEDIES.get(code, "Look the code up in PostgreSQL's table of error codes.")
     return kind(f"{what}: {message} (SQLSTATE {code}). {remedy}")

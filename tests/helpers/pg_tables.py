@@ -134,7 +134,7 @@ def _assert_value(type_: PgType, value: Any, text: str | None) -> None:
         assert value == text
     elif type_.lands_as == "float":
         assert isinstance(value, Number)
-        assert float(value.digits) == float(text)
+        assert repr(float(value.digits)) == repr(float(text))  # -0.0 is not 0.0
     else:
         assert value == Number(text)
 

@@ -23,6 +23,9 @@ CREATE TYPE "mo od" AS ENUM ('', 'glad', 'NULL', 'it''s', 'a "b"', 'a,b', E'new\
 CREATE TYPE json_ AS ENUM ('no', 'json');
 CREATE TYPE pair AS (number numeric, "no te" text, moment timestamptz, flags boolean[]);
 CREATE TYPE textrange AS RANGE (subtype = text);
+CREATE TYPE public.bool AS ENUM ('f', 'n', 'no');
+CREATE TYPE public.json AS (a integer, b text);
+CREATE TYPE public.bytea AS RANGE (subtype = integer);
 CREATE DOMAIN amount_ AS integer CHECK (value > -1000000000);
 CREATE DOMAIN "small count" AS amount_;
 CREATE DOMAIN price AS numeric(10,2);
@@ -277,6 +280,9 @@ SIMPLE_TYPES = [
     PgType("uuid", st.uuids().map(str)),
     PgType('"mo od"', _enums),
     PgType("json_", st.sampled_from(["no", "json"])),
+    PgType("public.bool", st.sampled_from(["f", "n", "no"])),
+    PgType("public.json", _composite(_counts, texts)),
+    PgType("public.bytea", _range(st.integers(100, 999).map(str))),
     PgType("json", _jsons, "json"),
     PgType("jsonb", _jsonbs.filter(lambda text: "u0000" not in text), "json"),
     PgType(

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from services.ingestion import Limits, Range, ingest, replay
-from services.reconciliation import reconcile, report, source_ids
+from services.reconciliation import reconcile, report
 from services.reconciliation.contents import NO_IDS
 from services.reconciliation.handler import lambda_handler
 from shared.bucket import keys
 from shared.errors import IngestionError, SourceError
 from shared.postgres.session import disconnect
 from shared.tables import TABLES, Table
-from tests.helpers import landed
+from tests.helpers import landed, small_steps
 from tests.helpers.exactly_once import restore
 from tests.helpers.lambda_context import CONTEXT
 from tests.helpers.runs import Place
@@ -137,6 +137,12 @@ def test_lines_that_are_not_as_they_landed_are_found(place):
             "one is no row": (lambda lines: [lines[0], "{}\n", lines[2]], [5]),
             "half a line": (lambda lines: [lines[0], lines[1][:-3] + "\n", lines[2]], [5]),
             "no integer": (lambda lines: [lines[0], '{"thing_id":5.0}\n', lines[2]], [5]),
+            "no number": (lambda lines: [lines[0], '{"thing_id":true}\n', lines[2]], [5]),
+            "no id of PostgreSQL's": (
+                lambda lines: [lines[0], f'{{"thing_id":{2**63}}}\n', lines[2]],
+                [5],
+            ),
+            "another one twice": (lambda lines: [lines[0], *lines[:2]], [6]),
         },
     )
 
@@ -145,6 +151,30 @@ def test_rows_lost_by_hand_are_found_even_if_the_metadata_agrees(place):
     key = object_of(place, 6)
     rewrite(place, key, lambda lines: lines[1:], rows="2")
     assert found(look(place)) == ([4], [], set())
+
+
+def test_true_is_not_the_id_1(place):
+    key = object_of(place, 3)
+    rewrite(place, key, lambda lines: ['{"thing_id":true}\n', *lines[1:]], rows="2")
+    assert found(look(place)) == ([1], [], {key})
+
+
+def test_a_row_that_comes_twice_is_found_even_if_the_metadata_agrees(place):
+    key = object_of(place, 6)
+    rewrite(place, key, lambda lines: [lines[0], *lines], rows="4")
+    findings = look(place)
+    assert found(findings) == ([], [], {key})
+    assert findings.rows_landed == 9
+
+
+def test_a_row_in_an_object_that_is_not_its_own_has_not_landed(place):
+    """Who applies the objects in order finds it too early, and restores an object without it."""
+    here, gone = object_of(place, 6), object_of(place, 9)
+    rewrite(place, here, lambda lines: [*lines, '{"thing_id":7}\n'], rows="4")
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=gone)
+    findings = look(place)
+    assert found(findings) == ([7, 8, 9], [], {here, gone})
+    assert findings.rows_landed == 6
 
 
 def test_the_id_is_the_column_wherever_it_stands_in_the_line(place):
@@ -188,6 +218,58 @@ def test_a_table_that_is_emptied(place):
     assert found(look(place)) == ([], list(range(1, 10)), set())
 
 
+# --- in steps of a few ids ---
+
+
+@pytest.mark.parametrize(("held", "read"), [(1, 1), (3, 2), (3, 100), (4, 1), (9, 2)])
+def test_in_small_steps_it_finds_the_same(place, monkeypatch, held, read):
+    """Nothing is counted twice, and nothing is compared with rows of another stretch."""
+    small_steps.hold_few_ids(monkeypatch, held)
+    small_steps.read_few_ids(monkeypatch, read)
+    findings = look(place)
+    assert found(findings) == ([], [], set())
+    assert (findings.rows_in_source, findings.rows_landed) == (9, 9)
+    key = object_of(place, 6)
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    place.execute("DELETE FROM thing WHERE thing_id IN (2, 5, 8)")
+    findings = look(place)
+    assert found(findings) == ([4, 6], [2, 8], {key})
+    assert (findings.rows_in_source, findings.rows_landed) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_up"), [("place", 1), ("place", 6), ("with_changes", 4), ("with_changes", 5)]
+)
+def test_all_missing_ids_are_looked_up_again(name, looked_up, monkeypatch, request):
+    place = request.getfixturevalue(name)
+    place.run()  # where there is a change stream, it has a mark from now on
+    small_steps.look_few_ids_up(monkeypatch, looked_up)
+    for last in (3, 9):
+        key = object_of(place, last)
+        place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    findings = look(place)
+    assert found(findings)[:2] == ([1, 2, 3, 7, 8, 9], [])
+    assert findings.pending == 0
+
+
+def test_more_missing_ids_than_a_statement_looks_up(database, bucket):
+    """With the numbers that are deployed."""
+    rows = 10_050
+    place = Place(database, bucket, ["thing"], {})
+    place.execute(
+        "CREATE TABLE thing (thing_id serial PRIMARY KEY)",
+        f"INSERT INTO thing SELECT FROM generate_series(1, {rows})",
+    )
+    place.run()
+    place.bucket.client.delete_object(Bucket=bucket.name, Key=object_of(place, rows))
+    findings = look(place)
+    assert findings.missing.tolist() == list(range(1, rows + 1))
+    assert findings.pending == 0
+
+
+# --- ids of rows ---
+
+
 @pytest.mark.parametrize("row_id", [5, 0, -7])
 def test_rows_with_ids_of_their_own_are_missing_where_there_is_no_change_stream(place, row_id):
     place.execute("DELETE FROM thing WHERE thing_id = 5", f"INSERT INTO thing VALUES ({row_id})")
@@ -222,6 +304,21 @@ def test_a_row_with_an_id_of_its_own_is_pending_until_the_change_stream_has_it(w
     findings = look(with_gap)
     assert found(findings) == ([], [], set())
     assert (findings.pending, findings.elsewhere) == (0, 1)
+
+
+def test_a_mark_that_is_set_while_it_looks_proves_nothing(with_gap):
+    """The objects that it stands for came after those that were looked into."""
+    runs: list[str] = []
+
+    def ingest_once(step):
+        if step.startswith("before SELECT seen") and not runs:
+            runs.append(step)
+            with_gap.run()
+
+    findings = look(with_gap, ingest_once)
+    assert len(runs) == 1
+    assert found(findings) == ([], [], set())
+    assert (findings.pending, findings.elsewhere) == (1, 0)
 
 
 def test_a_row_that_the_change_stream_has_lost_is_missing(with_gap):
@@ -306,7 +403,7 @@ def test_rows_that_are_held_back_are_not_missing(place):
 # Not at every step, or the position would never be found: the chain would grow as it is walked.
 @pytest.mark.parametrize("first", [0, 4, 8])
 def test_rows_that_land_at_any_step_are_not_missing(with_changes, first, monkeypatch):
-    monkeypatch.setattr(source_ids, "_STATEMENT_IDS", 4)
+    small_steps.read_few_ids(monkeypatch, 4)
     lock = threading.Lock()
     steps: list[str] = []
     landings: list[str] = []
@@ -443,7 +540,7 @@ def test_all_is_well(landed_totesys, bucket, log_lines, capsys):
 def test_what_is_found_is_told_by_log_metric_and_object(
     landed_totesys, bucket, log_lines, capsys, monkeypatch
 ):
-    monkeypatch.setattr(report, "_LISTED", 2)
+    small_steps.list_few(monkeypatch, 2)
     [key] = landed.data_keys(bucket, "staff")
     bucket.client.delete_object(Bucket=bucket.name, Key=key)
     landed_totesys.connect().run("DELETE FROM payment WHERE payment_id IN (3, 5, 8, 9)")
@@ -465,6 +562,34 @@ def test_what_is_found_is_told_by_log_metric_and_object(
     assert said["staff"]["missing_ids"] == [[1, 20]]
     assert said["payment"]["deleted_ids"] == [[3, 3], [5, 5]]
     assert (said["payment"]["deleted"], said["payment"]["is_cut"]) == (4, True)
+
+
+def test_an_object_with_several_faults_is_one_broken_object(landed_totesys, bucket, capsys):
+    [key] = landed.data_keys(bucket, "staff")
+    body, metadata = landed.body(bucket, key)[:-10].encode(), bucket.metadata(key)
+    restore(bucket, {key: (body, metadata)})
+    figures = call()["tables"]["staff"]
+    assert (figures["missing"], figures["broken_objects"]) == (1, 1)
+    totals = {"stage": "test", "MissingRows": [1.0], "BrokenObjects": [1.0]}
+    assert totals in metrics(capsys.readouterr().out)
+
+
+def test_a_row_that_the_change_stream_may_yet_bring_is_no_alarm(
+    landed_totesys, log_lines, capsys, monkeypatch
+):
+    monkeypatch.setenv("WITHOUT_CHANGES", "")
+    landed_totesys.connect().run(
+        "INSERT INTO department (department_id, department_name, location, manager, created_at, "
+        "last_updated) SELECT -1, department_name, location, manager, now(), now() "
+        "FROM department WHERE department_id = 1"
+    )
+    figures = call()["tables"]["department"]
+    assert (figures["missing"], figures["pending"]) == (0, 1)
+    assert metrics(capsys.readouterr().out) == [
+        {"stage": "test", "MissingRows": [0.0], "BrokenObjects": [0.0]}
+    ]
+    [line] = [line for line in log_lines() if line["level"] != "INFO"]
+    assert (line["level"], line["table"], line["pending"]) == ("WARNING", "department", 1)
 
 
 def test_a_table_that_can_not_be_reconciled_stops_no_other(landed_totesys, bucket, log_lines):

@@ -7,14 +7,18 @@ in order: every row once, latest.json right, nothing gone.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
 import pytest
+import yaml
 from botocore.exceptions import ConnectTimeoutError
 
 from shared.bucket.bucket import Bucket
+from shared.clients import s3_client
 from shared.errors import IngestionError, LandingError, LandingUnavailableError
+from shared.postgres.credentials import secrets_provider
 from tests.helpers import faults
 from tests.helpers.exactly_once import content
 from tests.helpers.faults import faulty_s3, refused
@@ -22,6 +26,7 @@ from tests.helpers.runs import Place, without_retries
 
 pytestmark = pytest.mark.thorough
 
+ROOT = Path(__file__).resolve().parents[2]
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 
 TRANSIENT = {
@@ -29,6 +34,7 @@ TRANSIENT = {
     "503": refused(503, "SlowDown"),
     "409": refused(409, "ConditionalRequestConflict"),
     "429": refused(429, "TooManyRequests"),
+    "400, too late": refused(400, "RequestTimeout"),
     "reset": faults.reset,
     "silence": faults.silence,
     "applied, then 500": faults.applied_then_failed,
@@ -45,7 +51,7 @@ EVERY_FAULT = [
 ]
 # Without a body, and so without a code: 404 means what it says, and botocore follows a 400 to
 # the region where it thinks that the bucket is.
-UNCLEAR_FOR_HEAD = ("404", "400")
+UNCLEAR_FOR_HEAD = ("404", "400", "400, too late")
 
 
 REQUESTS = {
@@ -180,6 +186,30 @@ def test_half_an_answer_is_none(lost_latest, proxy):
     attempt.check()
 
 
+def altered(exchange):
+    """Answer something else than was stored, as its checksum says."""
+    answer = exchange.forward()
+    kept = [header for header in answer.headers if "checksum" not in header[0].lower()]
+    headers = [*kept, ("x-amz-checksum-crc32", "AAAAAA==")]
+    exchange.answer(faults.Answer(answer.status, headers, answer.body))
+
+
+def test_an_answer_that_was_altered_on_its_way_is_none(place, proxy):
+    place.run()
+    bucket = Bucket(boto3.client("s3", endpoint_url=proxy.url), place.bucket.name)
+    proxy.choose = lambda _: altered
+    with pytest.raises(LandingUnavailableError, match="checksum"):
+        bucket.get("thing/latest.json")
+
+
+def test_a_list_is_of_one_folder(bucket):
+    """A table may be called `thing/else`, and is another one than `thing`."""
+    for key in ("thing/1", "thing/2", "thing/else/3", "things/4"):
+        bucket.create(key, b"")
+    assert list(bucket.keys("thing/")) == ["thing/1", "thing/2"]
+    assert list(bucket.keys("thing/", after="thing/1")) == ["thing/2"]
+
+
 def test_half_a_refusal_is_one(place, proxy):
     bucket = Bucket(boto3.client("s3", endpoint_url=proxy.url), place.bucket.name)
     assert bucket.create("thing/1", b"")
@@ -193,6 +223,54 @@ def test_a_list_that_is_not_one_of_s3_is_no_list(lost_latest, proxy):
     error = fails(lost_latest, proxy, number, faults.garbled)
     assert type(error) is LandingUnavailableError
     assert content(lost_latest.bucket) == lost_latest.before
+
+
+# --- the client that the functions use ---
+
+
+@pytest.fixture
+def ours(proxy, no_pauses, aws, monkeypatch):
+    """Its bucket is not there: what it asks for is None, once it gets an answer."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    s3_client.cache_clear()
+    return s3_client()
+
+
+def fail_some(proxy, fault, times):
+    """Let the first requests fail; return all that are made."""
+    made = []
+
+    def choose(request):
+        made.append(request)
+        return fault if len(made) <= times else None
+
+    proxy.choose = choose
+    return made
+
+
+@pytest.mark.parametrize("name", ["500", "503", "429", "reset", "400, too late"])
+def test_the_functions_try_again_and_give_up_in_the_end(place, proxy, ours, name):
+    bucket = Bucket(ours, place.bucket.name)
+    made = fail_some(proxy, TRANSIENT[name], 3)
+    assert bucket.get("nothing") is None
+    assert len(made) == 4
+    made = fail_some(proxy, TRANSIENT[name], 9)
+    with pytest.raises(LandingUnavailableError):
+        bucket.get("nothing")
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize("client", [s3_client, lambda: secrets_provider().client])
+def test_the_functions_give_up_in_time_to_say_so(aws, client):
+    """A client's own patience, one minute a try, outlasts a call."""
+    config = client().meta.config
+    attempts = config.retries["total_max_attempts"]
+    assert attempts > 1
+    assert config.connect_timeout <= 5
+    assert config.read_timeout <= 30
+    parameters = yaml.safe_load((ROOT / "serverless.yml").read_text())["params"]["default"]
+    call_seconds = parameters["timeoutSeconds"]
+    assert attempts * (config.connect_timeout + config.read_timeout) < call_seconds
 
 
 @pytest.mark.parametrize("name", ["503", "applied, then 500", "applied, then reset"])

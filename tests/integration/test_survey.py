@@ -24,6 +24,48 @@ def test_no_name_of_a_table_is_one_of_the_statement(database, name):
     assert seen.declared == {name: ((f"{name}_id", "integer", False), ("note", "text", True))}
 
 
+PARTITIONED = """
+CREATE TABLE part (part_id int PRIMARY KEY, name text) PARTITION BY RANGE (part_id);
+CREATE TABLE middle PARTITION OF part DEFAULT PARTITION BY RANGE (part_id);
+CREATE TABLE leaf PARTITION OF middle DEFAULT;
+"""
+WRITES = [
+    "INSERT INTO {table} VALUES (8, 'a'), (9, 'b')",
+    "UPDATE {table} SET name = 'c'",
+    "DELETE FROM {table} WHERE {table}_id = 8",
+    "ALTER TABLE {table} ALTER name TYPE varchar USING upper(name)",
+    "ALTER TABLE {table} ADD at timestamptz DEFAULT clock_timestamp()",
+    "TRUNCATE {table}",
+]
+
+
+@pytest.mark.parametrize("table", ["thing", "part"])
+def test_no_write_goes_unnoticed(database, table):
+    """A table is not looked at for changes as long as its counters are the same."""
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run("CREATE TABLE thing (thing_id int PRIMARY KEY, name text)")
+    writer.run(PARTITIONED)
+    seen = [read_survey([Table(table)], reader).marks[table]]
+    for write in WRITES:
+        writer.run(write.format(table=table))
+        writer.run("SELECT pg_stat_force_next_flush()")
+        seen.append(read_survey([Table(table)], reader).marks[table])
+        assert seen[-1].writes != seen[-2].writes, write
+        assert read_survey([Table(table)], reader).marks[table].writes == seen[-1].writes
+    assert len({mark.history for mark in seen}) == 1
+    assert len({mark.writes for mark in seen}) == len(seen)
+
+
+def test_counters_that_begin_again_are_others(database):
+    """They may come to stand where they stood."""
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run("CREATE TABLE thing (thing_id int PRIMARY KEY)")
+    before = read_survey([Table("thing")], reader).marks["thing"]
+    writer.run("SELECT pg_stat_reset()")
+    after = read_survey([Table("thing")], reader).marks["thing"]
+    assert (before.history, before.writes != after.writes) == (after.history, True)
+
+
 def test_a_table_that_is_not_there_can_be_asked_for_all_but_its_highest_id(totesys):
     reader = totesys.connect("reader")
     with pytest.raises(SourceError, match="missing"):

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pg8000.native import identifier
 
 from services.ingestion import get_table_data, ingest
 from services.ingestion.new_rows import read_new_rows
@@ -74,6 +75,106 @@ def test_every_type(type_, writer, reader):
         check(Table("one", [Column("value", type_, nullable)], kept), writer, reader)
 
     test()
+
+
+# What chance finds on some days, on every day.
+_MOMENTS = [
+    *("0044-03-15 00:00:00.5 BC", "0044-03-15 BC", "0001-12-31 23:59:59.999999 BC"),
+    *("4713-11-24 BC", "0001-01-01", "0999-01-01", "1969-12-31 23:59:59.999999", "2000-01-01"),
+    *("9999-12-31 23:59:59.999999", "10000-01-01", "10000-01-01 00:00:00.100000"),
+    *("294276-12-31 23:59:59.999999", "infinity", "-infinity"),
+]
+_FLOATS = ["NaN", "Infinity", "-Infinity", "-0", "0.1", "1e-45", "3.4028235e+38"]
+_LINE_ENDS = [f"a{end}b" for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"]
+_SEPARATORS = ["a\x1fb", "\x1f", "a\x7fb", "\x7f", "\x7f\x7f", ",", "a,b", '"', "\\", "", " a "]
+_BYTES = [f"\\x{'fbff00' * length}" for length in (0, 1, 18, 19, 20, 33, 34, 1000)]
+EDGES = {
+    "bytea": [*_BYTES, f"\\x{'00' * 100}"],
+    "real": _FLOATS,
+    "double precision": [*_FLOATS, "5e-324", "1.7976931348623157e+308", "0.30000000000000004"],
+    "numeric": ["NaN", "Infinity", "-Infinity", "0", "3.10", "1e20", "0.0000001", "-0.0000001"],
+    "smallint": ["-32768", "32767", "-1", "0"],
+    "bigint": ["-9223372036854775808", "9223372036854775807", "-1", "0", "9007199254740993"],
+    "boolean": ["true", "false"],
+    "timestamp": _MOMENTS,
+    "timestamp with time zone": _MOMENTS,
+    "date": ["0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01", "infinity", "-infinity"],
+    "time": ["24:00:00", "00:00:00", "23:59:59.999999", "00:00:00.5"],
+    "interval": ["infinity", "-infinity", "-1 year -2 mons +3 days -04:05:06.789"],
+    "text": [*_LINE_ENDS, *_SEPARATORS],
+    "character(5)": ["", "a", "a\x1fb", "a\u2028b"],
+    '"mo od"': ["", "new\nline", "\\", "NULL"],
+    "json": ["[1,\r2]", "[1,\r\n2]", '"a\u2028b"', '{"a": 1, "a": 1.10}', "1e400", "null"],
+    "jsonb": ['"a\u2028b"', '"a\\r\\nb"', "1e400", "-0", "null", '{"b": 3.10}'],
+    "text[]": ['{"a\u2028b","c\nd"}', '{NULL,"NULL"}', "{}", "[2:3]={x,y}"],
+    "json[]": ['{"[1,\r2]"}'],
+    "double precision[]": ["{NaN,Infinity,-0}"],
+    "money": ["1234567.89", "-0.01"],
+}
+
+
+MOST_EDGES = max(map(len, EDGES.values()))
+
+
+def of_edges(nullable):
+    """Return a table of a column for each of these types, whose rows hold the edges in turn."""
+    types = {type_.name: type_ for type_ in TYPES}
+    columns = [Column(f"a {name}", types[name], nullable) for name in EDGES]
+    values = [[*edges, *[None] * nullable] for edges in EDGES.values()]
+    rows = [tuple(each[n % len(each)] for each in values) for n in range(MOST_EDGES + nullable)]
+    return Table("edges", columns, rows)
+
+
+@pytest.mark.parametrize("nullable", [False, True], ids=["not null", "nullable"])
+def test_the_edges_of_types(nullable, writer, reader):
+    check(of_edges(nullable), writer, reader)
+
+
+def test_the_edges_of_types_in_a_session_that_spells_otherwise(writer, reader):
+    check(of_edges(nullable=True), writer, reader, SESSION)
+
+
+def test_the_edges_of_types_in_many_rows(writer, reader):
+    """Many values, most of which are equal to others, are not rendered as a few are."""
+    table = of_edges(nullable=False)
+    few = len(table.rows)
+    table.create(writer)
+    try:
+        table.insert(writer)
+        listed = ", ".join(identifier(column.name) for column in table.columns)
+        writer.run(
+            f"INSERT INTO edges SELECT n * {few} + edges_id, {listed} "
+            "FROM edges, generate_series(1, 60) AS n"
+        )
+        lines = to_json_lines(get_table_data("edges", 0, reader)).splitlines(keepends=True)
+        assert_lines_hold(b"".join(lines[:few]), table, table.says(writer)[:few])
+        values = [line.partition(b",")[2] for line in lines]
+        assert values == values[:few] * 61
+    finally:
+        table.drop(writer)
+
+
+@pytest.mark.parametrize("separator", ["\x1f", "\x7f", ","], ids=ascii)
+@pytest.mark.parametrize("name", ["text", "character varying", "name"])
+def test_a_null_and_a_value_with_a_separator_are_not_two_values(name, separator, writer, reader):
+    """Whoever splits at it finds as many values as there are rows."""
+    type_ = next(type_ for type_ in TYPES if type_.name == name)
+    rows = [(f"a{separator}b",), (None,), ("c",)]
+    check(Table("one", [Column("value", type_, True)], rows), writer, reader)
+
+
+def test_nor_are_they_where_a_constraint_has_yet_to_be_validated(server, writer, reader):
+    """PostgreSQL 18 says `attnotnull` of a column that holds NULLs from before the constraint."""
+    text = next(type_ for type_ in TYPES if type_.name == "text")
+    table = Table("one", [Column("value", text, True)], [("a\x1fb",), (None,)])
+    table.create(writer)
+    try:
+        table.insert(writer)
+        writer.run("ALTER TABLE one ADD NOT NULL value NOT VALID")
+        lines = to_json_lines(get_table_data("one", 0, reader))
+        assert_lines_hold(lines, table, table.says(writer))
+    finally:
+        table.drop(writer)
 
 
 @settings(max_examples=25, deadline=None, database=None, suppress_health_check=SLOW)

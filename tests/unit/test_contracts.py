@@ -21,6 +21,7 @@ from shared.contracts.contract import parse
 from shared.contracts.schema import POSTGRESQL_TYPE
 from shared.contracts.values import column_faults
 from shared.errors import ConfigError
+from shared.jsonlines import Json
 from shared.postgres.catalogue import Column, Description
 from shared.postgres.reader import Batch
 from shared.tables import TABLES, Table
@@ -173,6 +174,17 @@ def test_dates_held_as_text_must_be_in_the_calendar(year):
         fits = [not fault for fault in column_faults(values, rules) or [""] * len(texts)]
         if year:  # which Python has not
             assert fits == [is_date(text) and first <= year <= last for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("[", "]"), ('{"a":', "}")], ids=["array", "object"]
+)
+def test_a_document_may_be_as_deep_as_postgresql_lets_it(opening, closing):
+    """Deeper than Python's parser can go."""
+    deep = Json(opening * 100_000 + "1" + closing * 100_000)
+    frame = pd.DataFrame({"v": pd.Series([Json("1"), deep], dtype=object)})
+    rules = {POSTGRESQL_TYPE: "json", "type": "number"}
+    assert found_broken("thing", {"v": rules, "thing_id": ID}, frame) == {"v": (1, [2])}
 
 
 def things(**columns):

@@ -27,6 +27,25 @@ def test_the_rest_has_defaults():
     settings = Settings.from_env(ENV)
     assert settings.bucket_name == "prod-ingestion-bucket"
     assert (settings.batch_rows, settings.writer_wait_seconds) == (50_000, 30)
+    assert (settings.statement_timeout_seconds, settings.backlog_seconds) == (60, 300)
+    assert settings.without_changes == ()
+
+
+LEAST = {
+    "BATCH_ROWS": 1,
+    "WRITER_WAIT_SECONDS": 0,
+    "STATEMENT_TIMEOUT_SECONDS": 1,
+    "BACKLOG_SECONDS": 0,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_number_may_be_as_low_as_it_makes_sense(name):
+    least = LEAST[name]
+    assert getattr(Settings.from_env(ENV | {name: str(least)}), name.lower()) == least
+    for text in (str(least - 1), "1.5", " 1", "1e3", "+1", "0x10", "1_000", "\u0663", "\u00b2"):
+        with pytest.raises(ConfigError, match=f"{name} must be a whole number from {least}"):
+            Settings.from_env(ENV | {name: text})
 
 
 def test_every_variable_is_read():
@@ -66,6 +85,14 @@ def test_all_faults_of_the_environment_are_named_at_once():
 def test_a_port_may_be_text_as_rds_secrets_have_it(port):
     credentials = Credentials.from_secret("s", json.dumps(SECRET | {"port": port}))
     assert credentials == Credentials("db.example.com", 5432, "totesys", "reader", "hunter2")
+
+
+@pytest.mark.parametrize(
+    "port", [0, 65_536, -1, "", "54 32", "\u0665432", 5432.0, True, None, [5432]], ids=repr
+)
+def test_what_is_no_port_is_refused(port):
+    with pytest.raises(ConfigError, match="`port` must be a number from 1 to 65535"):
+        Credentials.from_secret("s", json.dumps(SECRET | {"port": port}))
 
 
 def test_all_faults_of_the_secret_are_named_at_once_and_no_value():
