@@ -19,13 +19,15 @@ from services.ingestion import get_latest_id, keys, reading, write_table_data
 from services.ingestion import ingest as ingest_module
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.survey import Survey
-from tests.helpers.interleavings import Key, Latest, Request
+from tests.helpers.interleavings import Key, Latest, Program, Request
 from tests.helpers.steps import Immediately
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pytest
+
+    type History = tuple[str, tuple[Any, ...]]
 
 TABLE = "thing"
 
@@ -34,35 +36,48 @@ class Unanswered(BaseException):
     """The script has ended; a BaseException, because the code under test catches all others."""
 
 
-class Replay:
-    """A client of S3 and a source that answer from a script and keep the requests."""
+class Script:
+    """Answers to the requests of a run, in their order.
+
+    Attributes:
+        requests: those made so far.
+    """
 
     def __init__(self, answers: Sequence[Any]) -> None:
         self.requests: list[Request] = []
         self._answers = answers
-        self._latest_was_read = threading.Event()
 
-    def _ask(self, *request: Any) -> Any:
-        self.requests.append(request)
+    def ask(self, *request: Any) -> Any:
+        """Return the answer to the next request; end the run where there is none."""
+        if len(self.requests) <= len(self._answers):
+            self.requests.append(request)
         if len(self.requests) > len(self._answers):
             raise Unanswered
         return self._answers[len(self.requests) - 1]
+
+
+class Replay(Script):
+    """A client of S3 and a source that answer from a script and keep the requests."""
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        super().__init__(answers)
+        self._latest_was_read = threading.Event()
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
         name = Key.rpartition("/")[2]
         if name == "latest.json":
             try:
-                latest = self._ask("read latest")
+                latest = self.ask("read latest")
             finally:
                 self._latest_was_read.set()
-            return _body(latest and _latest_json(latest), repr(latest))
-        claimed = self._ask("read claim", int(name.removesuffix(".json")))
-        return _body(claimed and {"key": _format(claimed)})
+            return body_of(latest and _latest_json(latest), repr(latest))
+        claimed = self.ask("read claim", int(name.removesuffix(".json")))
+        return body_of(claimed and {"key": format_key(claimed)})
 
     def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
-        rows = self._ask("head", _parse(Key))
+        rows = self.ask("head", parse_key(Key))
         if rows is None:
-            raise _error("404", 404)
+            raise s3_error("404", 404)
         return {"Metadata": {"rows": str(rows)}}
 
     def get_paginator(self, operation: str) -> SimpleNamespace:
@@ -72,8 +87,8 @@ class Replay:
     def _paginate(
         self, Bucket: str, Prefix: str, Delimiter: str, StartAfter: str
     ) -> Iterator[dict[str, Any]]:
-        key = self._ask("list")
-        yield {"Contents": [{"Key": _format(key)}]} if key else {}
+        key = self.ask("list")
+        yield {"Contents": [{"Key": format_key(key)}]} if key else {}
 
     def put_object(
         self,
@@ -90,22 +105,22 @@ class Replay:
             latest = Latest(said["latest_row_id"], maker, said["rows_ingested"])
             assert IfMatch or IfNoneMatch == "*"
             etag = repr(latest)
-            taken = self._ask("write latest", _LATESTS.get(IfMatch), latest)
+            taken = self.ask("write latest", _LATESTS.get(IfMatch), latest)
             _LATESTS[etag] = latest
         else:
             assert IfNoneMatch == "*"
             taken, etag = self._create(Key, Body, Metadata), ""
         if not taken:
-            raise _error("PreconditionFailed", 412)
+            raise s3_error("PreconditionFailed", 412)
         return {"ETag": etag}
 
     def _create(self, key: str, body: bytes, metadata: dict[str, str] | None) -> bool:
         if key.startswith(f"claims/{TABLE}/"):
             above = int(key.rpartition("/")[2].removesuffix(".json"))
-            return bool(self._ask("create claim", above, _parse(json.loads(body)["key"])))
+            return bool(self.ask("create claim", above, parse_key(json.loads(body)["key"])))
         rows = tuple(json.loads(line)[f"{TABLE}_id"] for line in body.splitlines())
         assert metadata == {"rows": str(len(rows))}
-        return bool(self._ask("create object", _parse(key), rows))
+        return bool(self.ask("create object", parse_key(key), rows))
 
     def survey(self, _tables: Sequence[str], _connection: Any, *, with_ids: bool) -> Survey:
         assert with_ids
@@ -113,7 +128,7 @@ class Replay:
         if not self._answers:
             raise Unanswered
         at = self._answers[0].row_id if self._answers[0] else 0
-        return Survey({TABLE: at + int(self._ask("look for news", at))})
+        return Survey({TABLE: at + int(self.ask("look for news", at))})
 
     def get_table_data(
         self,
@@ -124,13 +139,32 @@ class Replay:
         *,
         wait_seconds: float = 0,
     ) -> pd.DataFrame:
-        rows = self._ask("read rows", row_id, limit)
+        rows = self.ask("read rows", row_id, limit)
         frame = _frame(table, rows)
         frame.attrs |= {"held_back_rows": 0, "waited_seconds": 0.0, "more": len(rows) == limit}
         return frame
 
     def get_settled_rows(self, table: str, above: int, to: int, _connection: Any) -> pd.DataFrame:
-        return _frame(table, self._ask("read settled rows", above, to))
+        return _frame(table, self.ask("read settled rows", above, to))
+
+
+def maximal(histories: Iterable[History]) -> Iterator[History]:
+    """Yield the histories that are not the beginning of another one."""
+    ordered = sorted(histories, key=repr)
+    beginnings = {(name, history[:-1]) for name, history in ordered}
+    return (one for one in ordered if one not in beginnings)
+
+
+def requests_of_model(program: Program, name: str, history: Sequence[Any]) -> list[Request]:
+    """Return the requests a model's run makes that gets these answers, as the code's below."""
+    model, requests, answer = program(name), [], None
+    for following in (*history, None):
+        try:
+            requests.append(model.send(answer))
+        except StopIteration:
+            break
+        answer = following
+    return requests
 
 
 def requests_of_ingest(
@@ -142,7 +176,7 @@ def requests_of_ingest(
     monkeypatch.setattr(reading, "source", replay)
     monkeypatch.setattr(reading, "ThreadPoolExecutor", Immediately)
     monkeypatch.setattr(ingest_module, "survey", replay.survey)
-    monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
+    monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
     limits = Limits(batch_rows, without_changes=(TABLE,))
     with suppress(Unanswered):
         ingest((TABLE,), replay, None, "bucket", limits)  # type: ignore[arg-type]
@@ -154,7 +188,7 @@ def requests_of_functions(
 ) -> list[Request]:
     """Return the requests of the three functions, called one after the other, as above."""
     replay = Replay(answers)
-    monkeypatch.setattr(keys, "timestamp_now", lambda: _TIMESTAMPS[name])
+    monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
     with suppress(Unanswered):
         row_id = get_latest_id(TABLE, replay, "bucket")  # type: ignore[arg-type]
         rows = replay.get_table_data(TABLE, row_id, None, batch_rows)
@@ -162,19 +196,21 @@ def requests_of_functions(
     return replay.requests
 
 
-_TIMESTAMPS = {name: f"2024-01-01T00-00-0{number}" for number, name in enumerate("ABCDE")}
-_MAKERS = {timestamp: name for name, timestamp in _TIMESTAMPS.items()}
+TIMESTAMPS = {name: f"2024-01-01T00-00-0{number}" for number, name in enumerate("ABCDE")}
+_MAKERS = {timestamp: name for name, timestamp in TIMESTAMPS.items()}
 _LATESTS: dict[str | None, Latest | None] = {None: None}
 
 
-def _error(code: str, status: int) -> ClientError:
+def s3_error(code: str, status: int) -> ClientError:
+    """Return an error of S3's, as boto3 raises it."""
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "PutObject")  # type: ignore[arg-type]
 
 
-def _body(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
+def body_of(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
+    """Return S3's answer to a GET of an object with this content; an error if there is none."""
     if content is None:
-        raise _error("NoSuchKey", 404)
+        raise s3_error("NoSuchKey", 404)
     text = json.dumps(content).encode()
     return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag}
 
@@ -183,16 +219,18 @@ def _latest_json(latest: Latest) -> dict[str, Any]:
     _LATESTS[repr(latest)] = latest
     return {
         "latest_row_id": latest.row_id,
-        "timestamp": _TIMESTAMPS[latest.maker],
+        "timestamp": TIMESTAMPS[latest.maker],
         "rows_ingested": latest.rows,
     }
 
 
-def _format(key: Key) -> str:
-    return keys.format_data_key(TABLE, key.row_id, _TIMESTAMPS[key.maker])
+def format_key(key: Key) -> str:
+    """Return a model's key as it is in a bucket."""
+    return keys.format_data_key(TABLE, key.row_id, TIMESTAMPS[key.maker])
 
 
-def _parse(key: str) -> Key:
+def parse_key(key: str) -> Key:
+    """Return a key of a bucket as the models have it."""
     parsed = keys.parse_data_key(key)
     return Key(parsed.row_id, _MAKERS[parsed.timestamp])
 
