@@ -160,6 +160,18 @@ def test_a_partitioned_table(database, bucket):
     check_both(place)
 
 
+def test_a_table_whose_rows_do_not_lie_in_the_order_of_their_ids(database, bucket):
+    """Without an index the server reads them as they lie, and a new version lies at the end."""
+    schema = "CREATE TABLE thing (thing_id serial, name text, paid boolean DEFAULT false)"
+    place = changing(database, bucket, schema)
+    write(place, INSERT, INSERT)
+    place.run()
+    write(place, update(1), update(5))
+    in_batches_of(place, 2).run()
+    assert changed(place) == [[1, 5]]
+    check_both(place)
+
+
 # Long transactions.
 
 
@@ -357,6 +369,14 @@ def test_a_scan_goes_on_in_the_next_call(place):
     small.check()
 
 
+def test_without_time_no_look_for_changes_is_begun(place):
+    write(place, update(1))
+    assert run_within(place, Limits(seconds_left=lambda: 0.0))["more"]
+    assert content(place.bucket) == place.before
+    place.run()
+    assert changed(place) == [[1]]
+
+
 @pytest.mark.long
 def test_a_table_that_takes_longer_than_a_call_does_not_starve(place):
     """However often it is written to."""
@@ -479,10 +499,28 @@ def test_a_table_made_anew_is_looked_at_as_a_whole(place, log_lines):
 def remembered(place, **fields):
     """Let the place remember another past."""
     said = state(place)
-    said["done"] |= fields
+    for mark in (said["done"], (said["scan"] or {}).get("mark", {})):
+        mark |= fields
     body = json.dumps(said).encode()
     key = keys.change_state_key("thing")
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
+
+
+def test_a_scan_does_not_go_on_after_a_crash_of_the_server(place, log_lines):
+    """What it has looked at may have changed under ids of transactions that it takes for old."""
+    write(place, INSERT)
+    place.run()
+    write(place, "UPDATE thing SET paid = true")
+    small = in_batches_of(place, 4)
+    assert run_for(small, 1)["more"]
+    remembered(place, history="before the crash")
+    write(place, update(1))
+    assert not small.run()["more"]
+    assert "crashed" in warnings(log_lines)[0]["because"]
+    assert changed(place) == [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]]
+    check_both(place)
+    small.run()
+    assert len(changed(place)) == 3
 
 
 @pytest.mark.long

@@ -38,7 +38,6 @@ def run(log_lines, totesys, bucket, aws, monkeypatch, capsys):
         "DB_SECRET_ID": secret,
         "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
         "WRITER_WAIT_SECONDS": "0",
-        "WITHOUT_CHANGES": "all",
         "POWERTOOLS_SERVICE_NAME": "ingestion",
         "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
     }.items():
@@ -63,6 +62,20 @@ def test_a_run_emits_rows_and_bytes_by_table(run, bucket):
     for table in TABLES:
         assert found["RowsIngested", table] > 0
         assert found["BytesIngested", table] > 0
+    assert {name for name, table in found if table is None} == OF_STAGE
+
+
+def test_a_run_emits_changes_and_repeats_by_table(run, totesys):
+    run()
+    session, other = totesys.connect(), totesys.connect()
+    change = "UPDATE payment SET paid = NOT paid WHERE payment_id = {}"
+    session.run("BEGIN; SELECT pg_current_xact_id()")
+    for repeated, row_id in enumerate((1, 2)):
+        other.run(f"{change.format(row_id)}; SELECT pg_stat_force_next_flush()")
+        found = run()
+        assert found["ChangesLanded", "payment"] == repeated + 1
+        assert found["ChangesRepeated", "payment"] == repeated
+    assert {table for _, table in found} == {"payment", None}
     assert {name for name, table in found if table is None} == OF_STAGE
 
 

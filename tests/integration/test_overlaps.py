@@ -38,9 +38,12 @@ def adoption(place):
 
 
 def steps_of(place):
+    """Return the steps of a run, which are never so few that nothing can come in between."""
     steps: list[str] = []
     place.again().run(steps.append)
-    return [step for step in steps if step.startswith("before")]
+    found = [step for step in steps if step.startswith("before")]
+    assert len(found) > 8
+    return found
 
 
 def overlap(place, first_step, second_step, *, first_ends_first):
