@@ -217,11 +217,14 @@ def asks_for_writers(step):
 
 
 def test_rows_held_back_from_us_that_another_run_has_read_before_they_changed(database, bucket):
-    """It waits for the same writer, and lands after our scan what it has read before our mark."""
+    """It waits for the same writer, and lands after our scan what it has read before our mark.
+
+    The writer has written nothing yet, so that our mark is not held back by it.
+    """
     place = changing(database, bucket)
     writer = database.connect()
-    writer.run("BEGIN; INSERT INTO thing DEFAULT VALUES")
-    write(place, INSERT)
+    writer.run("BEGIN; UPDATE thing SET paid = true WHERE false")
+    write(place, "BEGIN; INSERT INTO thing DEFAULT VALUES; ROLLBACK", INSERT)
     slow = PausedRun(place.run)
     assert slow.advance(asks_for_writers)
     write(place, UPDATE_ALL)

@@ -127,6 +127,23 @@ def test_a_watermark_ages_while_rows_wait_and_it_stands_still(run, totesys, monk
     assert ("HeldBackRows", "address") not in landed
 
 
+def test_of_the_ages_of_several_tables_the_highest_counts(run, totesys, monkeypatch):
+    run()
+    department = (
+        "INSERT INTO department (department_name, location, manager, last_updated)"
+        " VALUES ('D', 'E', 'F', now())"
+    )
+    for new in (NEW_ADDRESS, department):
+        totesys.connect().run(f"BEGIN; {new}")
+        totesys.connect().run(new)
+    later(monkeypatch, 3600)
+    found = run()
+    ages = [found["WatermarkAgeSeconds", table] for table in ("address", "department")]
+    assert min(ages) > 3600
+    assert found["WatermarkAgeSeconds", None] == max(ages)
+    assert found["HeldBackRows", None] == 2
+
+
 def test_a_quiet_weekend_is_no_age(run, totesys, monkeypatch):
     run()
     later(monkeypatch, 60 * 3600)

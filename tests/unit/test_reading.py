@@ -117,6 +117,12 @@ def test_only_a_batch_that_is_asked_for_waits_for_writers(source):
     assert reader.read("a", 5).rows.attrs["held_back_rows"] == 1
 
 
+def test_nobody_waits_for_writers_longer_than_there_is_time(source):
+    a_reader(seconds_left=5.0).read("a", 5)
+    a_reader(seconds_left=-1.0).read("a", 5)
+    assert source.waits == [5.0, 0.0]
+
+
 def test_the_interpreter_switches_as_before_afterwards(source):
     before = sys.getswitchinterval()
     reader = a_reader()
