@@ -14,17 +14,16 @@ class Context(LambdaContext):
         return 240_000
 
 
-class RunningOut(LambdaContext):
-    """The context of a call that has less time left each time it asks; the last for ever."""
+def running_out(*seconds: float) -> LambdaContext:
+    """Return the context of a call that has so many seconds left, first to last, when it asks."""
+    left = list(seconds)
 
-    def __init__(self, *seconds: float) -> None:
-        """Take how many seconds are left, first to last."""
-        self._seconds = list(seconds)
+    class RunningOut(LambdaContext):
+        @staticmethod
+        def get_remaining_time_in_millis() -> int:
+            return round(1000 * (left.pop(0) if left[1:] else left[0]))
 
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the next of them."""
-        seconds = self._seconds.pop(0) if self._seconds[1:] else self._seconds[0]
-        return round(seconds * 1000)
+    return RunningOut()
 
 
 CONTEXT = Context()

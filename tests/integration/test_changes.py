@@ -248,7 +248,7 @@ def test_what_a_changed_row_refers_to_lands_in_the_same_run(database, bucket):
 
     place.run(step)
     assert acts
-    assert b'"parent_id":2' in place.bucket.get(keys.change_key("child", 1)).body
+    assert '"parent_id":2' in landed.body(bucket, keys.change_key("child", 1))
     assert landed.ids(bucket, "parent") == [1, 2]
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.ingestion.handler import lambda_handler
 from tests.helpers import landed
 from tests.helpers.exactly_once import content
-from tests.helpers.lambda_context import CONTEXT, RunningOut
+from tests.helpers.lambda_context import CONTEXT, running_out
 from tests.helpers.stage_faults import NEW_ADDRESS
 
 pytestmark = pytest.mark.thorough
@@ -29,7 +29,7 @@ def test_tables_without_changes_have_no_change_stream(deployed, bucket, monkeypa
 
 @pytest.mark.parametrize(("left", "lands"), [(61, True), (59, False)])
 def test_a_quarter_of_the_time_is_left_for_what_was_begun(deployed, bucket, left, lands):
-    answer = lambda_handler(DESIGNS, RunningOut(240, left))
+    answer = lambda_handler(DESIGNS, running_out(240, left))
     assert bool(landed.data_keys(bucket, "design")) == lands
     assert answer["more"] is not lands
 
@@ -37,7 +37,7 @@ def test_a_quarter_of_the_time_is_left_for_what_was_begun(deployed, bucket, left
 @pytest.mark.parametrize(("left", "lands"), [(61, True), (59, False)])
 def test_a_replay_leaves_a_quarter_too(deployed, bucket, left, lands):
     lambda_handler(DESIGNS, CONTEXT)
-    done = lambda_handler(REPLAY, RunningOut(240, left))["replay"]
+    done = lambda_handler(REPLAY, running_out(240, left))["replay"]
     assert bool(done["keys"]) == lands
     assert done["next_from_row_id"] == (None if lands else 0)
 
