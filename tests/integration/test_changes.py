@@ -256,7 +256,7 @@ def test_of_a_table_that_has_failed_no_changes_are_looked_for(place):
     write(place, INSERT, update(1))
 
     def step(words):
-        assert "PutObject" not in words, "refused"
+        assert not ("PutObject" in words and "/claims/" in words), "refused"
 
     with pytest.raises(IngestionError):
         place.run(step)
