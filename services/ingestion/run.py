@@ -1,6 +1,6 @@
-"""The run: rounds over the tables that have news, until none has, or time is up.
+"""The run: rounds over the tables that have something to do, until none has, or time is up.
 
-A run goes through the tables in rounds of one batch each, children before parents, so that one
+A run goes through the tables in rounds of one step each, children before parents, so that one
 table's backlog starves no other. What a row refers to was committed no later than the row. So after
 a round in which rows landed, every table behind the first that landed some is asked again whether
 it has news. A run has caught up when none has: then everything that the landed rows refer to has
@@ -119,9 +119,9 @@ class _Run:
                 self._open(standing)
 
     def rounds(self) -> None:
-        """Visit the tables that have something to do, until none has, or time is up."""
+        """Let the tables take steps until none has any left, or time is up."""
         unseen: Sequence[Standing] = ()
-        while any(run.to_visit for run in self._alive()):
+        while any(run.has_steps for run in self._alive()):
             unseen = self._behind(self._round())
             if self.limits.seconds_left() <= 0:
                 break
@@ -143,16 +143,16 @@ class _Run:
         }
 
     def _round(self) -> int:
-        """Visit each table once; return how many tables come before the first that landed rows."""
+        """Let each table take a step; return how many come before the first that landed rows."""
         first = len(self._standings)
         for number, standing in enumerate(self._standings):
             run = self._runs.get(standing.table)
-            if run is None or not run.to_visit or standing.table in self.failures:
+            if run is None or not run.has_steps or standing.table in self.failures:
                 continue
             before = run.objects
             if self.limits.seconds_left() > 0:
                 with self._failing(run.table):
-                    run.visit()
+                    run.step()
             if run.objects > before:
                 first = min(first, number)
         return first

@@ -65,7 +65,7 @@ class TableRun:
         self._is_all_ours = True
 
     @property
-    def to_visit(self) -> bool:
+    def has_steps(self) -> bool:
         """Whether there is something to do, as far as is known."""
         return self.to_read or self._to_scan
 
@@ -78,16 +78,16 @@ class TableRun:
         """How many objects of either stream have landed."""
         return len(self._landed) + (len(self._scan.landed) if self._scan else 0)
 
-    def visit(self) -> None:
-        """Land the next batch; if there is none after it, scan the next stretch for changes.
+    def step(self) -> None:
+        """Land the next batch, or if there are no more rows, scan the next stretch for changes.
 
         Raises:
-            PipelineError: a step failed; the next run goes on from what has landed.
+            PipelineError: it failed; the next run goes on from what has landed.
         """
         with self._clock():
             if self.to_read:
                 self._land_batch()
-            if self._scan and self._to_scan:
+            elif self._scan and self._to_scan:
                 self._scan_stretch(self._scan)
 
     def see(self, highest_id: int | None) -> None:

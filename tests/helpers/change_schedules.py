@@ -55,7 +55,8 @@ class World(NamedTuple):
     """The table and the bucket.
 
     `rows` are the (xmin, version) of the ids from 1 on; `pending` the (xid, xid of its savepoint,
-    id) of a transaction that has updated a row and is open.
+    id) of a transaction that has updated a row and is open. `changes` are objects of the change
+    stream: number, rows, and the base from which they were read.
     """
 
     rows: tuple[tuple[int, int], ...]
@@ -64,7 +65,7 @@ class World(NamedTuple):
     claims: frozenset[tuple[int, Key]] = frozenset()
     objects: frozenset[tuple[Key, Rows]] = frozenset()
     latest: int = 0
-    changes: frozenset[tuple[int, Rows]] = frozenset()
+    changes: frozenset[tuple[int, Rows, int | None]] = frozenset()
     state: Saved | None = None
 
     @property
@@ -130,7 +131,9 @@ def read(world: World, kind: str, *arguments: Any) -> Any:
         case "read rows", (above, to, limit):
             return world.versions(above, to or len(world.rows))[:limit]
         case "last change", ():
-            return max((number for number, _ in world.changes), default=0)
+            return max((number for number, *_ in world.changes), default=0)
+        case "base of change", (number,):
+            return next(base for n, _, base in world.changes if n == number)
         case "read changed", (base, above, to):
             return world.versions(above, to, base or 0)
     raise ValueError(kind)
@@ -145,11 +148,11 @@ def write(world: World, kind: str, *arguments: Any) -> tuple[World, bool]:
             return world._replace(objects=world.objects | {(key, rows)}), True
         case "write latest", (read, row_id) if read == world.latest:
             return world._replace(latest=row_id), True
-        case "create change", (number, rows) if number not in dict(world.changes):
-            return world._replace(changes=world.changes | {(number, rows)}), True
-        case "overwrite change", (number, rows):
-            changes = dict(world.changes) | {number: rows}
-            return world._replace(changes=frozenset(changes.items())), True
+        case "create change", (number, *_) if number not in {n for n, *_ in world.changes}:
+            return world._replace(changes=world.changes | {arguments}), True
+        case "overwrite change", (number, *_):
+            others = frozenset(change for change in world.changes if change[0] != number)
+            return world._replace(changes=others | {arguments}), True
         case "write state", (read, saved) if read == world.state:
             return world._replace(state=saved), True
         case "overwrite state", (saved,):
@@ -170,7 +173,7 @@ def _find_position(world: World, latest: int) -> tuple[int, Key | None]:
 def both_streams(world: World) -> dict[int, int]:
     """Return the version of each row that a consumer of both streams has in the end."""
     landed = [row for _, rows in sorted(world.objects) for row in rows]
-    changed = [row for _, rows in sorted(world.changes) for row in rows]
+    changed = [row for _, rows, _ in sorted(world.changes) for row in rows]
     return dict(landed + changed)
 
 
@@ -195,10 +198,12 @@ class Explorer:
     Attributes:
         program: what the runs do.
         states: the states met, each with the number of schedules that begin there.
+        histories: the answers a run has had, for every run that was ever met.
     """
 
     program: Program
     states: dict[State, int] = field(default_factory=dict)
+    histories: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Remember the next request of each history: replaying it anew each time is slow."""
@@ -223,6 +228,7 @@ class Explorer:
         return count or 1
 
     def _replay(self, name: str, history: tuple[Any, ...]) -> Request | None:
+        self.histories.add((name, history))
         run = self.program(name)
         try:
             request = next(run)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from services.ingestion import Limits
+from services.ingestion import Limits, ingest
 from shared import snapshot
 from shared.bucket import keys
 from shared.errors import IngestionError
 from shared.postgres.survey import read_survey
 from shared.tables import TABLES, Table
+from tests.helpers import landed
 from tests.helpers.changing import (
     INSERT,
     REPORT,
@@ -161,6 +163,18 @@ def test_a_partitioned_table(database, bucket):
     check_both(place)
 
 
+def test_a_table_whose_rows_do_not_lie_in_the_order_of_their_ids(database, bucket):
+    """Without an index the server reads them as they lie, and a new version lies at the end."""
+    schema = "CREATE TABLE thing (thing_id serial, name text, paid boolean DEFAULT false)"
+    place = changing(database, bucket, schema)
+    write(place, INSERT, INSERT)
+    place.run()
+    write(place, update(1), update(5))
+    in_batches_of(place, 2).run()
+    assert changed(place) == [[1, 5]]
+    check_both(place)
+
+
 # Long transactions.
 
 
@@ -203,6 +217,52 @@ def test_a_transaction_in_another_database_is_waited_for_by_nobody(place, server
     place.run()
     assert changed(place) == [[1]]
     session.close()
+
+
+def test_changes_are_not_looked_for_inside_a_transaction(place):
+    """Not even if there are none: what commits meanwhile would stay invisible."""
+    write(place, NO_VERSIONS["rolled back"])
+    with closing(place.session()) as session:
+        session.run("BEGIN")
+        with pytest.raises(IngestionError, match="inside a transaction"):
+            ingest(place.tables, place.bucket.client, session, place.bucket.name)
+
+
+def test_what_a_changed_row_refers_to_lands_in_the_same_run(database, bucket):
+    place = Place(database, bucket, ["child", "parent"], {}, with_changes=True)
+    write(
+        place,
+        "CREATE TABLE parent (parent_id serial PRIMARY KEY)",
+        "CREATE TABLE child (child_id serial PRIMARY KEY, parent_id int REFERENCES parent)",
+        "INSERT INTO parent DEFAULT VALUES",
+        "INSERT INTO child (parent_id) VALUES (1)",
+    )
+    place.run()
+    write(place, "UPDATE child SET parent_id = 1")
+    acts: list[str] = []
+
+    def step(words):
+        if words.startswith("before SELECT 1, EXISTS") and not acts:
+            acts.append(words)
+            parent = "INSERT INTO parent DEFAULT VALUES"
+            place.execute(parent, "UPDATE child SET parent_id = 2")
+
+    place.run(step)
+    assert acts
+    assert '"parent_id":2' in landed.body(bucket, keys.format_change_key(Table("child"), 1))
+    assert landed.ids(bucket, "parent") == [1, 2]
+
+
+def test_of_a_table_that_has_failed_no_changes_are_looked_for(place):
+    write(place, INSERT, update(1))
+
+    def step(words):
+        if "PutObject" in words and "/claims/" in words:
+            raise RuntimeError("refused")
+
+    with pytest.raises(IngestionError):
+        place.run(step)
+    assert content(place.bucket) == place.before
 
 
 def test_rows_held_back_do_not_hold_up_the_changes(place, log_lines):
@@ -334,7 +394,11 @@ def test_objects_are_no_larger_than_a_batch(place):
     place.run()
     write(place, "UPDATE thing SET paid = true")
     small = in_batches_of(place, 5)
-    small.run()
+    summary = small.run()["tables"]["thing"]
+    assert (summary["changes"], summary["changes_key"]) == (
+        12,
+        keys.format_change_key(Table("thing"), 3),
+    )
     assert changed(small) == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12]]
     write(place, update(1), update(12))
     small.run()
@@ -356,6 +420,52 @@ def test_a_scan_goes_on_in_the_next_call(place):
     small.run()  # from the mark of the scan that took three calls
     assert changed(small)[3:] == [[1, 11]]
     small.check()
+
+
+def test_without_time_no_look_for_changes_is_begun(place):
+    write(place, update(1))
+    assert run_within(place, Limits(seconds_left=lambda: 0.0))["more"]
+    assert content(place.bucket) == place.before
+    place.run()
+    assert changed(place) == [[1]]
+
+
+def test_a_scan_that_is_no_proof_of_its_mark_does_not_go_on_in_the_next_call(place):
+    """Rows are held back, so what lands above the watermark may be older than the mark."""
+    write(place, INSERT)
+    place.run()
+    done = state(place)["done"]
+    writer = place.database.connect()
+    writer.run("BEGIN; INSERT INTO thing DEFAULT VALUES")
+    write(place, INSERT, "UPDATE thing SET paid = true")
+    left = [1.0] * 4  # three looks at the clock for a batch, one before the first stretch
+    limits = Limits(4, writer_wait_seconds=0, seconds_left=lambda: left.pop() if left else 0.0)
+    summary = run_within(place, limits)
+    assert summary["tables"]["thing"]["held_back_rows"] == 3
+    assert not summary["more"]  # or the state machine would call for the same stretch for ever
+    assert changed(place) == [[1, 2, 3, 4]]
+    assert (state(place)["scan"], state(place)["done"]) == (None, done)
+    writer.run("COMMIT")
+    place.run()
+    check_both(place)
+
+
+def test_a_scan_that_goes_on_is_done_even_if_rows_are_held_back_by_now(place):
+    write(place, INSERT)
+    place.run()
+    write(place, "UPDATE thing SET paid = true")
+    small = in_batches_of(place, 4)
+    assert run_for(small, 1)["more"]
+    begun = state(place)["scan"]["mark"]
+    writer = place.database.connect()
+    writer.run("BEGIN; INSERT INTO thing DEFAULT VALUES")
+    write(place, INSERT)
+    summary = run_within(place, Limits(4, writer_wait_seconds=0))
+    assert summary["tables"]["thing"]["held_back_rows"] == 3
+    assert (state(place)["scan"], state(place)["done"]) == (None, begun)
+    writer.run("COMMIT")
+    place.run()
+    check_both(place)
 
 
 @pytest.mark.long
@@ -449,13 +559,22 @@ def test_an_older_state_makes_versions_come_again(place):
     assert changed(place) == [[1], [2], [1, 2, 3]]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"sequence": 1, "done": 7, "scan": null}'])
-def test_a_state_of_somebody_elses_is_an_error(place, body):
+NO_MARK = {"snapshot": "7:9:5", "history": "", "writes": "", "at": 0}  # 5 was over by then
+NO_STATES = [
+    b"",
+    b"{}",
+    b"[]",
+    b'{"sequence": 1, "done": 7, "scan": null}',
+    json.dumps({"sequence": 1, "done": NO_MARK, "scan": None}).encode(),
+]
+
+
+def test_a_state_of_somebody_elses_is_an_error(place):
     key = keys.format_change_latest_key(Table("thing"))
-    place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
-    with pytest.raises(IngestionError, match="is not a valid latest"):
-        place.run()
+    for body in NO_STATES:
+        place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
+        with pytest.raises(IngestionError, match="is not a valid latest"):
+            place.run()
     place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
     write(place, update(1))
     place.run()
@@ -480,13 +599,30 @@ def test_a_table_made_anew_is_looked_at_as_a_whole(place, log_lines):
 def remembered(place, **fields):
     """Let the place remember another past."""
     said = state(place)
-    said["done"] |= fields
+    for mark in (said["done"], (said["scan"] or {}).get("mark", {})):
+        mark |= fields
     body = json.dumps(said).encode()
     key = keys.format_change_latest_key(Table("thing"))
     place.bucket.client.put_object(Bucket=place.bucket.name, Key=key, Body=body)
 
 
-@pytest.mark.long
+def test_a_scan_does_not_go_on_after_a_crash_of_the_server(place, log_lines):
+    """What it has looked at may have changed under ids of transactions that it takes for old."""
+    write(place, INSERT)
+    place.run()
+    write(place, "UPDATE thing SET paid = true")
+    small = in_batches_of(place, 4)
+    assert run_for(small, 1)["more"]
+    remembered(place, history="before the crash")
+    write(place, update(1))
+    assert not small.run()["more"]
+    assert "crashed" in warnings(log_lines)[0]["because"]
+    assert changed(place) == [[1, 2, 3, 4], [1, 2, 3, 4], [5, 6]]
+    check_both(place)
+    small.run()
+    assert len(changed(place)) == 3
+
+
 @pytest.mark.parametrize(
     ("snapshot", "because"),
     [("9000000000:9000000000:", "went back"), ("3:3:", None)],

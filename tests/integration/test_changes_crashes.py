@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
+from services.ingestion import Limits
 from shared.bucket import keys
 from shared.errors import IngestionError
 from shared.tables import Table
@@ -19,10 +21,11 @@ from tests.helpers.changing import (
     in_batches_of,
     run_for,
     run_with,
+    run_within,
     update,
     write,
 )
-from tests.helpers.runs import Place, without_retries
+from tests.helpers.runs import Died, Place, die_before_the_object, without_retries
 from tests.helpers.steps import PausedRun
 from tests.integration.test_crashes import killed_at, steps_of
 
@@ -152,6 +155,7 @@ def number_of_steps(place):
 def test_one_run_finishes_between_two_steps_of_another(situation, stride, database, bucket):
     place = SITUATIONS[situation](database, bucket)
     steps = number_of_steps(place)
+    assert steps > 3 * stride
     for step in range(0, steps, stride):
         overlap(place, step, steps * 2, first_ends_first=True)
 
@@ -159,6 +163,7 @@ def test_one_run_finishes_between_two_steps_of_another(situation, stride, databa
 @pytest.mark.long
 def test_two_runs_stop_at_the_same_step(database, bucket):
     place = a_tick(database, bucket)
+    assert number_of_steps(place) > 8
     for step in range(2, number_of_steps(place), 3):
         overlap(place, step, step, first_ends_first=bool(step % 2))
 
@@ -169,6 +174,7 @@ def test_two_runs_stop_at_the_same_step(database, bucket):
 def test_two_runs_stop_at_any_two_steps(situation, first_ends_first, database, bucket):
     place = SITUATIONS[situation](database, bucket)
     steps = range(0, number_of_steps(place), 2 if situation == "small batches" else 1)
+    assert len(steps) > 8
     for first, second in product(steps, steps):
         overlap(place, first, second, first_ends_first=first_ends_first)
 
@@ -202,6 +208,43 @@ def test_rows_that_were_read_long_ago_and_land_last(database, bucket, batch_rows
     slow.advance(lambda step: "PutObject" in step and "/claims/" in step)
     write(place, UPDATE_ALL)
     assert run_for(in_batches_of(place, batch_rows), 2)["more"]
+    slow.finish()
+    place.run()
+    check_both(place)
+
+
+def asks_for_writers(step):
+    return step.startswith("before") and "WITH RECURSIVE up" in step
+
+
+def test_rows_held_back_from_us_that_another_run_has_read_before_they_changed(database, bucket):
+    """It waits for the same writer, and lands after our scan what it has read before our mark.
+
+    The writer has written nothing yet, so that our mark is not held back by it.
+    """
+    place = changing(database, bucket)
+    writer = database.connect()
+    writer.run("BEGIN; UPDATE thing SET paid = true WHERE false")
+    write(place, "BEGIN; INSERT INTO thing DEFAULT VALUES; ROLLBACK", INSERT)
+    slow = PausedRun(place.run)
+    assert slow.advance(asks_for_writers)
+    write(place, UPDATE_ALL)
+    ours = run_within(place, Limits(writer_wait_seconds=0))
+    assert ours["tables"]["thing"]["held_back_rows"] == 3
+    writer.run("COMMIT")
+    slow.finish()
+    place.run()
+    check_both(place)
+
+
+def test_a_first_batch_that_is_claimed_by_a_run_that_keeps_no_changes(database, bucket):
+    """It may have been read before any mark of ours, and land after we have died."""
+    place = a_first_run(database, bucket)
+    slow = PausedRun(replace(place, with_changes=False).run)
+    slow.advance(puts_rows)
+    write(place, UPDATE_ALL)
+    with pytest.raises(Died):
+        place.run(die_before_the_object)
     slow.finish()
     place.run()
     check_both(place)

@@ -24,6 +24,8 @@ from shared.errors import ConfigError, IngestionError
 from shared.tables import TABLES, Table
 from tests.helpers import landed
 from tests.helpers.contracts import broken_rows, contract_of
+from tests.helpers.runs import Place
+from tests.helpers.stage_faults import BAD_ORDER
 
 pytestmark = pytest.mark.thorough
 
@@ -159,6 +161,15 @@ def test_a_table_without_contract_lands_with_one_warning(totesys, bucket, folder
     [line] = [line for line in log_lines() if line["level"] != "INFO"]
     assert (line["level"], line["table"]) == ("WARNING", "currency")
     assert "make contract TABLE=currency" in line["message"]
+
+
+def test_what_was_claimed_by_a_run_that_died_is_held_against_its_contract(totesys, bucket):
+    place = Place(totesys, bucket, ["sales_order"], {})
+    place.run()
+    place.execute(BAD_ORDER)
+    place.die_after_claiming()
+    summary = place.run()["tables"]["sales_order"]
+    assert (summary["rows"], summary["contract_violations"]) == (2, 1)
 
 
 def test_a_contract_that_can_not_be_used_fails_its_table_only(totesys, bucket, folder):

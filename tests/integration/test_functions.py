@@ -113,6 +113,14 @@ def test_a_frame_made_by_hand_lands_in_id_order(bucket):
     )
 
 
+def test_a_value_that_can_not_be_rendered_leaves_no_claim(bucket):
+    """A claim can't be taken back: the table would stand still in front of it."""
+    frame = pd.DataFrame({"thing_id": [1], "price": [{"a", "set"}]})
+    with pytest.raises(TypeError, match="no exact JSON form"):
+        write_table_data("thing", frame, bucket.client, bucket.name)
+    assert "Contents" not in bucket.client.list_objects_v2(Bucket=bucket.name)
+
+
 @pytest.mark.parametrize(
     ("table", "says"),
     [

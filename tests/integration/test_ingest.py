@@ -93,6 +93,7 @@ def test_a_backlog_lands_in_batches_table_by_table_in_turn(totesys, bucket):
     for table in TABLES:
         assert landed.ids(bucket, table) == source_ids(totesys, table)
     assert summary["tables"]["payment"]["objects"] == 3
+    assert summary["tables"]["payment"]["key"] == landed.data_keys(bucket, "payment")[-1]
     assert landed.latest(bucket, "staff")["latest_row_id"] == 20
 
 

@@ -38,7 +38,6 @@ def run(log_lines, totesys, bucket, aws, monkeypatch, capsys):
         "DB_SECRET_ID": secret,
         "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
         "WRITER_WAIT_SECONDS": "0",
-        "WITHOUT_CHANGES": "all",
         "POWERTOOLS_SERVICE_NAME": "ingestion",
         "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
     }.items():
@@ -63,6 +62,20 @@ def test_a_run_emits_rows_and_bytes_by_table(run, bucket):
     for table in TABLES:
         assert found["RowsIngested", table] > 0
         assert found["BytesIngested", table] > 0
+    assert {name for name, table in found if table is None} == OF_STAGE
+
+
+def test_a_run_emits_changes_and_repeats_by_table(run, totesys):
+    run()
+    session, other = totesys.connect(), totesys.connect()
+    change = "UPDATE payment SET paid = NOT paid WHERE payment_id = {}"
+    session.run("BEGIN; SELECT pg_current_xact_id()")
+    for repeated, row_id in enumerate((1, 2)):
+        other.run(f"{change.format(row_id)}; SELECT pg_stat_force_next_flush()")
+        found = run()
+        assert found["ChangesLanded", "payment"] == repeated + 1
+        assert found["ChangesRepeated", "payment"] == repeated
+    assert {table for _, table in found} == {"payment", None}
     assert {name for name, table in found if table is None} == OF_STAGE
 
 
@@ -112,6 +125,23 @@ def test_a_watermark_ages_while_rows_wait_and_it_stands_still(run, totesys, monk
     assert landed["RowsIngested", "address"] == 2
     assert landed["HeldBackRows", None] == landed["WatermarkAgeSeconds", None] == 0
     assert ("HeldBackRows", "address") not in landed
+
+
+def test_of_the_ages_of_several_tables_the_highest_counts(run, totesys, monkeypatch):
+    run()
+    department = (
+        "INSERT INTO department (department_name, location, manager, last_updated)"
+        " VALUES ('D', 'E', 'F', now())"
+    )
+    for new in (NEW_ADDRESS, department):
+        totesys.connect().run(f"BEGIN; {new}")
+        totesys.connect().run(new)
+    later(monkeypatch, 3600)
+    found = run()
+    ages = [found["WatermarkAgeSeconds", table] for table in ("address", "department")]
+    assert min(ages) > 3600
+    assert found["WatermarkAgeSeconds", None] == max(ages)
+    assert found["HeldBackRows", None] == 2
 
 
 def test_a_quiet_weekend_is_no_age(run, totesys, monkeypatch):

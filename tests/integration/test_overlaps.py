@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import permutations, product
+from typing import Any
 
 import pytest
 
 from services.ingestion import get_latest_id, get_table_data, write_table_data
+from shared.errors import IngestionError
 from tests.helpers import landed
-from tests.helpers.exactly_once import restore
+from tests.helpers.exactly_once import content, restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import PausedRun
 
@@ -38,9 +41,12 @@ def adoption(place):
 
 
 def steps_of(place):
+    """Return the steps of a run, which are never so few that nothing can come in between."""
     steps: list[str] = []
     place.again().run(steps.append)
-    return [step for step in steps if step.startswith("before")]
+    found = [step for step in steps if step.startswith("before")]
+    assert len(found) > 8
+    return found
 
 
 def overlap(place, first_step, second_step, *, first_ends_first):
@@ -150,6 +156,39 @@ def test_latest_json_never_goes_back(place):
     after = landed.latest(place.bucket, "thing")
     slow.finish()
     assert landed.latest(place.bucket, "thing") == after
+    place.check()
+
+
+def test_a_claim_that_is_gone_again_is_nobodys(place):
+    """Whoever took it for his own would land its rows a second time."""
+    slow = PausedRun(place.run)
+    assert slow.advance(lambda step: "PutObject" in step and "/claims/" in step)
+    place.run()
+    assert slow.advance(lambda step: "GetObject" in step and "/claims/" in step)
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key="claims/thing/3.json")
+    before = content(place.bucket)
+    with pytest.raises(IngestionError, match=r"StateError.* Never delete claims"):
+        slow.finish()
+    assert content(place.bucket) == before
+
+
+def test_what_another_run_landed_before_we_ask_does_not_look_set_back(place, log_lines):
+    """We have asked the database already, and the bucket answers late."""
+    asked = threading.Event()
+    others: list[dict[str, Any]] = []
+
+    def step(words):
+        if words.startswith("after SELECT seen"):
+            asked.set()
+        if words.startswith("before GetObject") and not others:
+            others.append({})
+            assert asked.wait(30)
+            place.execute(INSERT)
+            others.append(place.run())
+
+    place.run(step)
+    assert others[1]["rows"] == 6
+    assert not [line for line in log_lines() if "set back" in line["message"]]
     place.check()
 
 

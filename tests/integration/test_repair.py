@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from services.ingestion import get_latest_id
+from services.ingestion import Limits, get_latest_id
 from shared.bucket import keys, position
 from shared.errors import IngestionError
 from shared.tables import Table
 from tests.helpers import landed
+from tests.helpers.changing import run_within
 from tests.helpers.exactly_once import content, restore
 from tests.helpers.runs import Place
 from tests.helpers.steps import operations
@@ -77,6 +78,18 @@ def test_latest_json_is_healed_with_a_warning(situation, change, request, log_li
         assert warning["level"] == "WARNING"
         assert warning["table"] == "thing"
         assert warning["latest_row_id"] < warning["landed_row_id"] == 9
+
+
+def test_latest_json_is_mended_as_it_was_if_nothing_lands(place):
+    """All new rows are held back, so that it says again what it said."""
+    put_back(1)(place)
+    place.execute("DELETE FROM thing WHERE thing_id > 9")
+    writer = place.database.connect()
+    writer.run(f"BEGIN; {INSERT}")
+    place.execute(INSERT)
+    limits = Limits(writer_wait_seconds=0, without_changes=place.tables)
+    assert run_within(place, limits)["tables"]["thing"]["held_back_rows"] == 3
+    assert content(place.bucket) == place.before
 
 
 def test_a_very_old_latest_json_is_healed_by_the_keys(claimed, monkeypatch):

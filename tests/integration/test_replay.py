@@ -82,6 +82,11 @@ def test_a_replay_whose_time_is_up_says_where_to_go_on(place):
     assert (ids(place, rest), rest["next_from_row_id"]) == ([6, 7, 8], None)
 
 
+def test_a_replay_knows_what_has_landed_without_latest_json(place):
+    place.bucket.client.delete_object(Bucket=place.bucket.name, Key="thing/latest.json")
+    assert ids(place, again(place, 7, 500)) == [8, 9]
+
+
 def test_rows_that_have_not_landed_are_not_landed_again(place):
     place.execute(INSERT.format(3))
     summary = again(place, 7, 500)

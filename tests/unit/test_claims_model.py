@@ -22,7 +22,12 @@ from tests.helpers.interleavings import (
     Violation,
     start,
 )
-from tests.helpers.replay import requests_of_functions, requests_of_ingest
+from tests.helpers.scripted import (
+    maximal,
+    requests_of_functions,
+    requests_of_ingest,
+    requests_of_model,
+)
 
 NOTHING = Latest()
 # Runs with a smaller limit than others have to go beyond it where a larger batch was claimed.
@@ -243,24 +248,6 @@ def test_a_broken_protocol_is_found_out(change, promise):
         explorer.schedules(start("AB", 2, Budget()))
 
 
-def maximal(histories):
-    """Yield the histories that are not the beginning of another one."""
-    ordered = sorted(histories, key=repr)
-    beginnings = {(name, history[:-1]) for name, history in ordered}
-    return (one for one in ordered if one not in beginnings)
-
-
-def model_requests(program, name, history):
-    model, requests, answer = program(name), [], None
-    for following in (*history, None):
-        try:
-            requests.append(model.send(answer))
-        except StopIteration:
-            break
-        answer = following
-    return requests
-
-
 CODE = {"run": requests_of_ingest, "functions": requests_of_functions}
 
 
@@ -271,7 +258,7 @@ def hold_against_the_code(program, scenario, monkeypatch, share):
         made = CODE["run" if name in "CD" else program.__name__](
             name, BATCH_ROWS[name], history, monkeypatch
         )
-        assert made == model_requests(program, name, history)
+        assert made == requests_of_model(program, name, history)
         compared += 1
     return compared
 

@@ -130,6 +130,12 @@ def test_only_a_batch_that_is_asked_for_waits_for_writers(source):
     assert reader.read(Table("a"), 5).held_back == 1
 
 
+def test_nobody_waits_for_writers_longer_than_there_is_time(source):
+    read(a_reader(seconds_left=5.0), "a", 5)
+    read(a_reader(seconds_left=-1.0), "a", 5)
+    assert source.waits == [5.0, 0.0]
+
+
 def test_the_interpreter_switches_as_before_afterwards(source):
     before = sys.getswitchinterval()
     with a_reader().reading_ahead(batch("a", 5, more=True)):
