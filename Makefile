@@ -38,13 +38,13 @@ local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=secon
 
 contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
-	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
+	python -m tools.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
 status: setup ## print how each table of a deployed STAGE stands (prod); JSON=1 for machines
-	@python -m local.status --stage $(STAGE) $(if $(JSON),--json)
+	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
-	python -m local.dashboard
+	python -m local.cloudwatch.dashboard
 
 bench: setup ## measure speed, memory and cost against psql and dlt, some ten minutes; draws docs/benchmarks.svg
 	python -m benchmarks

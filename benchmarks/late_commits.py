@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.peers.venv import peers_python
-from local.database import Server
+from local.totesys.database import Server
 from services.ingestion import get_table_data
 from tests.helpers.storm import Figures, Read, storm
 from tests.helpers.writers import PLAIN, create_tables

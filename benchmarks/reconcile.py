@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.stage import DATABASE, orders_server
-from local.aws import LocalAws
+from local.aws.stand_in import LocalAws
 from shared.database import connect, disconnect
 from shared.settings import Credentials
 

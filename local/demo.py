@@ -16,8 +16,8 @@ from local.stage import LocalStage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from local.aws.execution import Execution
     from local.comparison import Comparison
-    from local.execution import Execution
 
 NEW_EVENTS = 10
 SHOWN_TABLE = "sales_order"

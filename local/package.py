@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.aws import REPOSITORY, LocalAws
-from local.deployment import run_sls
+from local import REPOSITORY
+from local.aws.deployment import run_sls
+from local.aws.stand_in import LocalAws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import totesys
-from local.aws import PROXY_VARIABLES, REPOSITORY
+from local import REPOSITORY, totesys
+from local.aws.execution import execute
+from local.aws.schedule import scheduled
+from local.aws.stand_in import PROXY_VARIABLES
 from local.console import heading, interruptible, timed
-from local.execution import execute
-from local.schedule import scheduled
 from local.stage import DATABASE, LocalStage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local.execution import Execution
-    from local.schedule import Target
+    from local.aws.execution import Execution
+    from local.aws.schedule import Target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local import totesys
-from local.aws import LocalAws
-from local.database import Server
-from local.deployment import run_sls
-from local.execution import Execution, execute
-from local.function_log import FunctionLog
+from local.aws.deployment import run_sls
+from local.aws.execution import Execution, execute
+from local.aws.function_log import FunctionLog
+from local.aws.stand_in import LocalAws
+from local.aws.template import decided
 from local.landed import Landed
+from local.totesys.database import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,6 +120,13 @@ class LocalStage:
         client = self.aws.client("lambda")
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
         return Invocation("FunctionError" in answer, json.loads(answer["Payload"].read()))
+
+    def resources(self) -> dict[str, Any]:
+        """Return the resources of the deployed template; conditions are decided."""
+        client = self.aws.client("cloudformation")
+        template = client.get_template(StackName=STACK)["TemplateBody"]
+        resources: dict[str, Any] = decided(template["Resources"], template)
+        return resources
 
     def next_call_is_cold(self) -> None:
         """Make the function start a new process; a change of its configuration does, as on AWS."""

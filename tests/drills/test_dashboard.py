@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 import pytest
 
 from local import totesys
-from local.alarms import Alarms
-from local.dashboard import picture
-from local.metrics import metric_key
-from local.simulation import Simulation, record
-from local.widgets import shown, widgets
+from local.cloudwatch.alarms import Alarms
+from local.cloudwatch.dashboard import picture
+from local.cloudwatch.metrics import metric_key
+from local.cloudwatch.simulation import Simulation, record
+from local.cloudwatch.widgets import shown, widgets
 from services.ingestion.tables import TABLES
 
 pytestmark = pytest.mark.e2e

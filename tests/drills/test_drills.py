@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from local.simulation import Recording, record, recorded
+from local.cloudwatch.simulation import Recording, record, recorded
 from tests.helpers import stage_faults
 from tests.helpers.drills import Days, drill, state_machine
 from tests.helpers.readme import minutes_to_fire
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from local.function_log import Metric
+    from local.aws.function_log import Metric
     from local.stage import LocalStage
     from tests.helpers.drills import Outcome
 

@@ -13,11 +13,11 @@ import pandas as pd
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
-from local.contract import DATE, EMAIL
 from services.ingestion import schema
 from services.ingestion.columns import Column
 from services.ingestion.contracts import FRAME, load
 from shared.jsonlines import Json, to_json_lines
+from tools.contract import DATE, EMAIL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

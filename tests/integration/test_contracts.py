@@ -13,7 +13,6 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from local.contract import main, make, write
 from services.ingestion import contracts, get_table_data
 from services.ingestion.contracts import check, parse
 from services.ingestion.ingest import ingest
@@ -22,6 +21,7 @@ from services.ingestion.tables import TABLES
 from shared.errors import ConfigError, IngestionError
 from tests.helpers import landed
 from tests.helpers.contracts import broken_rows, contract_of
+from tools.contract import main, make, write
 
 pytestmark = pytest.mark.thorough
 
@@ -183,7 +183,7 @@ lambda_handler({"tables": ["invoice", "currency"]}, context)
 @pytest.fixture
 def copied(totesys, bucket, aws, tmp_path):
     """A copy of the code to add a table to, and a command line in it."""
-    for folder in ("services", "shared", "local"):
+    for folder in ("services", "shared", "local", "tools"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     secret = f"{bucket.name}/totesys"
@@ -218,7 +218,7 @@ def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
     tables = folder / "services/ingestion/tables.py"
     first = '    "payment",\n'
     tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
-    python("-m", "local.contract", "invoice", "--stage", bucket.name)
+    python("-m", "tools.contract", "invoice", "--stage", bucket.name)
     said = python("-c", CALL)
     assert {line["level"] for line in said if "level" in line} == {"INFO"}
     assert [row["due"] for row in landed.rows(bucket, "invoice")] == ["2024-02-28", "2024-02-29"]

@@ -11,7 +11,7 @@ import pytest
 from pg8000.native import identifier
 
 from local import totesys as totesys_database
-from local.log_filters import matches
+from local.cloudwatch.log_filters import matches
 from services.ingestion.ingest import ingest
 from services.ingestion.tables import TABLES
 from tests.helpers import landed

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pg8000.exceptions import DatabaseError, InterfaceError
 
-from local import postgres
-from local.database import READER, Server
-from local.postgres import PostgresError
+from local.totesys import postgres
+from local.totesys.database import READER, Server
+from local.totesys.postgres import PostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it a
 
 _DIES_HARD = """
 import os, signal
-from local.database import Server
+from local.totesys.database import Server
 server = Server.start()
 print(server.host, (server.directory / "postmaster.pid").read_text().split()[0], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from local import standing, status
 from local import totesys as totesys_database
-from local.standing import stage_standing
 from services.ingestion.ingest import Limits, ingest
 from services.ingestion.tables import TABLES
 from shared.clients import s3_client
 from shared.settings import Settings
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
+from tools import standing, status
+from tools.standing import stage_standing
 
 pytestmark = pytest.mark.thorough
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.alarms import Alarms, holds, judge
-from local.function_log import Metric
-from local.metrics import Metrics, metric_key
+from local.aws.function_log import Metric
+from local.cloudwatch.alarms import Alarms, holds, judge
+from local.cloudwatch.metrics import Metrics, metric_key
 
 if TYPE_CHECKING:
-    from local.alarms import State
+    from local.cloudwatch.alarms import State
 
 TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")
 LATEST = "retained"  # the state it is in

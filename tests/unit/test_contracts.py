@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 
-from local.contract import DATE
 from services.ingestion import contracts, schema
 from services.ingestion.columns import Column
 from services.ingestion.contracts import Violation, check, parse
@@ -30,6 +29,7 @@ from tests.helpers.contracts import (
     landed_lines,
     random_schema,
 )
+from tools.contract import DATE
 
 ID = {POSTGRESQL_TYPE: "integer", "type": "integer", "minimum": 1}
 AMOUNT = {POSTGRESQL_TYPE: "numeric(10,2)", "type": "number", "exclusiveMinimum": 0}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from local.standing import StageStanding, Standing
-from local.status import as_json, as_text, duration
+from tools.standing import StageStanding, Standing
+from tools.status import as_json, as_text, duration
 
 PAYMENT = Standing(
     table="payment",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local.functions.runtime_api import Answer, Call
-from local.functions.sandbox import Sandbox
+from local.aws.functions.runtime_api import Answer, Call
+from local.aws.functions.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local.aws import REGION
-from local.standing import StageStanding, Standing, stage_settings, stage_standing
+from local.aws.stand_in import REGION
 from shared.errors import PipelineError
+from tools.standing import StageStanding, Standing, stage_settings, stage_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print how the tables stand."""
-    parser = argparse.ArgumentParser(prog="python -m local.status", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.status", description=__doc__)
     parser.add_argument("--stage", default="prod", help="which one (prod)")
     parser.add_argument("--region", default=REGION, help=f"where it is ({REGION})")
     parser.add_argument("--json", action="store_true", help="for machines")

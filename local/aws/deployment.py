@@ -7,7 +7,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from local.aws import REPOSITORY, tail
+from local import REPOSITORY
+from local.aws.stand_in import tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from local.business_events import insert, insert_events, make_event, read_references
-from local.master_data import master_rows
+from local.totesys.business_events import insert, insert_events, make_event, read_references
+from local.totesys.master_data import master_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from local.stage import STACK
-
-if TYPE_CHECKING:
-    from local.stage import LocalStage
-
-
-def deployed_resources(stage: LocalStage) -> dict[str, Any]:
-    """Return the resources of the local stage's template; conditions are decided."""
-    client = stage.aws.client("cloudformation")
-    template = client.get_template(StackName=STACK)["TemplateBody"]
-    resources: dict[str, Any] = decided(template["Resources"], template)
-    return resources
+from typing import Any
 
 
 def decided(node: Any, template: dict[str, Any]) -> Any:

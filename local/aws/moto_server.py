@@ -1,7 +1,8 @@
 """The process that stands in for AWS: moto's server, and what a deployed stage needs besides.
 
-`local.aws.LocalAws` starts it with a folder as its argument. It prints its port when it is ready.
-When its standard input ends it deletes the folder and ends: it cannot outlive whoever started it.
+`local.aws.stand_in.LocalAws` starts it with a folder as its argument. It prints its port when it
+is ready. When its standard input ends it deletes the folder and ends: it can't outlive whoever
+started it.
 It is a process of its own because moto's state is global: a test that uses moto would reset it.
 
 Each function that changes moto says which limit of moto 5.2.5 it works around.
@@ -33,7 +34,7 @@ from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.im
 from moto.stepfunctions.parser.asl.eval.evaluation_details import ExecutionDetails
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-from local.functions import Functions
+from local.aws.functions import Functions
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pg8000.native import Connection, identifier, literal
 
-from local.postgres import Guard, PostgresError, Programs
+from local.totesys.postgres import Guard, PostgresError, Programs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

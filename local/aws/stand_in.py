@@ -18,7 +18,8 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
+from local import REPOSITORY
+
 REGION: Final = "eu-west-2"
 # The Serverless Framework uses a proxy for the loopback interface, too, whatever NO_PROXY says.
 PROXY_VARIABLES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "proxy")
@@ -109,7 +110,7 @@ class LocalAws:
         environ = _environ_without("AWS_", "MOTO_", *PROXY_VARIABLES)
         with self._log.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "local.moto_server", self.folder],
+                [sys.executable, "-m", "local.aws.moto_server", self.folder],
                 cwd=REPOSITORY,
                 env={**environ, "HOME": self.folder},
                 stdin=subprocess.PIPE,

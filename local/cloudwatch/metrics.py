@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from local.function_log import Metric
+    from local.aws.function_log import Metric
 
     type Key = tuple[str, str, tuple[tuple[str, str], ...]]
 

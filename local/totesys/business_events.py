@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier
 
-from local.master_data import Row, stamps
+from local.totesys.master_data import Row, stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,7 +15,7 @@ from queue import Empty
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from local.functions.runtime_api import Answer, Call, RuntimeApi
+from local.aws.functions.runtime_api import Answer, Call, RuntimeApi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

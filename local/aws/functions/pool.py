@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from moto.awslambda.utils import get_backend
 
-from local.functions.environment import Environment
-from local.functions.files import FunctionFiles
+from local.aws.functions.environment import Environment
+from local.aws.functions.files import FunctionFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from moto.awslambda.models import LambdaFunction
 
-    from local.functions.runtime_api import Answer
+    from local.aws.functions.runtime_api import Answer
 
 
 class Functions:

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local.alarms import MINUTE, Alarms
-from local.function_log import Metric, emitted
-from local.log_filters import matches
-from local.metrics import Metrics
+from local.aws.function_log import Metric, emitted
+from local.cloudwatch.alarms import MINUTE, Alarms
+from local.cloudwatch.log_filters import matches
+from local.cloudwatch.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

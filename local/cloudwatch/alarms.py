@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local.metrics import Metrics
+    from local.cloudwatch.metrics import Metrics
 
 type State = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 

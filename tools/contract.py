@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pg8000.native import identifier, literal
 
-from local import totesys
-from local.aws import REGION, REPOSITORY
-from local.database import Server
+from local import REPOSITORY, totesys
+from local.aws.stand_in import REGION
+from local.totesys.database import Server
 from services.ingestion import contracts, get_table_data, schema
 from services.ingestion.tables import id_column
 from shared.database import connect, database_errors
@@ -74,7 +74,7 @@ WHERE attrelid = to_regclass({table}) AND attname = {column} ORDER BY enumsortor
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the contract of a table."""
-    parser = argparse.ArgumentParser(prog="python -m local.contract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.contract", description=__doc__)
     parser.add_argument("table")
     parser.add_argument("--stage", help="whose database (default: the local stage's Totesys)")
     parser.add_argument("--secret", help="that of the stage's database (<stage>/totesys)")

@@ -12,21 +12,19 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from local import totesys
-from local.alarms import Alarms
-from local.aws import REPOSITORY
-from local.business_events import insert_events, make_event, read_references
+from local import REPOSITORY, totesys
+from local.cloudwatch.alarms import Alarms
+from local.cloudwatch.simulation import Simulation, record
+from local.cloudwatch.widgets import shown, widgets
 from local.console import heading, interruptible, timed
-from local.simulation import Simulation, record
 from local.stage import DATABASE, STAGE, LocalStage
 from local.svg import Panel, draw
-from local.template import deployed_resources
-from local.widgets import shown, widgets
+from local.totesys.business_events import insert_events, make_event, read_references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local.simulation import Recording
+    from local.cloudwatch.simulation import Recording
 
 TICK, HOUR = 600, 3600
 DAY = 24 * HOUR
@@ -46,7 +44,9 @@ _AGE = re.compile(r'("WatermarkAgeSeconds":\[)[1-9][\d.]*')
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate the day and write the picture."""
-    parser = argparse.ArgumentParser(prog="python -m local.dashboard", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m local.cloudwatch.dashboard", description=__doc__
+    )
     parser.add_argument("--to", type=Path, default=REPOSITORY / "docs" / "dashboard.svg")
     path = parser.parse_args(arguments).to
     interruptible()
@@ -113,7 +113,7 @@ def _states(arns: Sequence[str], simulation: Simulation) -> dict[str, list[tuple
 
 def _day(stage: LocalStage) -> Simulation:
     """Run what each tick finds; at night play a run that found nothing."""
-    resources = deployed_resources(stage)
+    resources = stage.resources()
     simulation = Simulation(resources, Alarms(resources))
     rng, idle = Random(1), record(stage)
     stage.set_variables(WRITER_WAIT_SECONDS="0")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from local.metrics import Metrics
+    from local.cloudwatch.metrics import Metrics
 
 _SEARCH = re.compile(
     r"SEARCH\('\{(?P<schema>[\w/,]+)\} MetricName=\"(?P<name>\w+)\""
