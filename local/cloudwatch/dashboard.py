@@ -8,27 +8,32 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from local import REPOSITORY, totesys
+from local.charts import draw_bands, draw_lines, draw_stacks, new_figure, set_title, to_svg
 from local.cloudwatch.alarms import Alarms
 from local.cloudwatch.simulation import Simulation, record
 from local.cloudwatch.widgets import shown, widgets
 from local.console import heading, interruptible, timed
-from local.stage import DATABASE, STAGE, LocalStage
-from local.svg import Panel, draw
+from local.stage import DATABASE, STACK, LocalStage
 from local.totesys.business_events import insert_events, make_event, read_references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from local.cloudwatch.simulation import Recording
 
 TICK, HOUR = 600, 3600
 DAY = 24 * HOUR
-NAME = f"totesys-ingestion-{STAGE}-"
+PREFIX = STACK  # every alarm's name begins like the stack's
 OFFICE_HOURS = range(8 * HOUR, 18 * HOUR)
 # What goes wrong on this day, from when to when.
 BAD_VALUES_AT = 10 * HOUR
@@ -55,32 +60,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage.run()
         with timed("144 ticks"):
             simulation = _day(stage)
-        path.write_text(picture(simulation))
+        path.write_text(to_svg(picture(simulation)))
     print(f"Written: {path}")
     return 0
 
 
-def picture(simulation: Simulation, seconds: int = DAY) -> str:
-    """Return the dashboard as an SVG document, from the simulation's begin on."""
-    ticks = {float(at): f"{at // HOUR}:00" for at in range(0, seconds, 4 * HOUR)}
-    panels = [
-        Panel(widget["properties"]["title"], *_series(widget, simulation, seconds, ticks))
-        for widget in widgets(simulation.resources)
-    ]
-    return draw(panels)
+def picture(simulation: Simulation, seconds: int = DAY) -> Figure:
+    """Draw the dashboard's widgets, from the simulation's begin on, side by side as they are."""
+    shown_widgets = widgets(simulation.resources)
+    rows = [list(row) for _, row in groupby(shown_widgets, itemgetter("y"))]
+    figure, axes = new_figure([(len(row), _inches(row[0])) for row in rows])
+    for each, widget in zip(axes, shown_widgets, strict=True):
+        _draw(each, widget, simulation, seconds)
+    return figure
 
 
-def _series(
-    widget: dict[str, Any], simulation: Simulation, seconds: int, ticks: Mapping[float, str]
-) -> tuple[Any, ...]:
+def _inches(widget: Mapping[str, Any]) -> float:
+    """Return how high a widget is drawn; alarms, which CloudWatch shows as tiles, are rows here."""
+    return 0.6 + 0.17 * len(widget["properties"]["alarms"]) if widget["type"] == "alarm" else 2.4
+
+
+def _draw(axes: Axes, widget: Mapping[str, Any], simulation: Simulation, seconds: int) -> None:
     properties = widget["properties"]
     if widget["type"] == "alarm":
-        return _states(properties["alarms"], simulation), seconds, ticks, "band"
-    series = {
-        each.label: _points(each.metric, properties, simulation, seconds)
-        for each in shown(widget, simulation.metrics)
-    }
-    return series, seconds, ticks, "bar" if properties["stacked"] else "line"
+        draw_bands(axes, _bands(properties["alarms"], simulation, seconds))
+    else:
+        series = {
+            each.label: _points(each.metric, properties, simulation, seconds)
+            for each in shown(widget, simulation.metrics)
+        }
+        if properties["stacked"]:
+            draw_stacks(axes, series, 0.8 * properties["period"])
+        else:
+            draw_lines(axes, series)
+    set_title(axes, properties["title"])
+    hours = range(0, seconds + 1, 4 * HOUR)
+    axes.set_xticks(hours, [f"{hour // HOUR}:00" for hour in hours])
+    axes.set_xlim(0, seconds)
 
 
 def _points(
@@ -94,21 +110,30 @@ def _points(
     return [(start, value) for start, value in values.items() if value is not None]
 
 
-def _states(arns: Sequence[str], simulation: Simulation) -> dict[str, list[tuple[float, float]]]:
-    """Return when each alarm went on (1) and off (0)."""
-    names = {
+def _bands(
+    arns: Sequence[str], simulation: Simulation, seconds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Return when each alarm was in ALARM: from when on, and for how long."""
+    logical = {
         resource["Properties"]["AlarmName"]: name
         for name, resource in simulation.resources.items()
         if "AlarmName" in resource["Properties"]
     }
+    names = [arn.rpartition(":")[2] for arn in arns]
     return {
-        arn.rpartition(":")[2].removeprefix(NAME): [
-            (change.second, change.state == "ALARM")
-            for change in simulation.alarms.changes
-            if change.alarm == names[arn.rpartition(":")[2]]
-        ]
-        for arn in arns
+        name.removeprefix(f"{PREFIX}-"): _in_alarm(logical[name], simulation, seconds)
+        for name in names
     }
+
+
+def _in_alarm(alarm: str, simulation: Simulation, seconds: int) -> list[tuple[float, float]]:
+    changes = [change for change in simulation.alarms.changes if change.alarm == alarm]
+    ends = [*(change.second for change in changes[1:]), seconds]
+    return [
+        (change.second, end - change.second)
+        for change, end in zip(changes, ends, strict=bool(changes))
+        if change.state == "ALARM"
+    ]
 
 
 def _day(stage: LocalStage) -> Simulation:
