@@ -7,6 +7,7 @@ PYTHON ?= $(shell for python in python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 INTERVAL ?= 600
+NEW_EVENTS ?= 0
 TESTS ?= not long
 STAGE ?= prod
 
@@ -21,26 +22,29 @@ setup: .venv/installed node_modules/installed ## install everything into .venv a
 
 .venv/installed: requirements.txt constraints.txt layers/pandas-pg8000/requirements.txt .python-version
 	@test -n "$(PYTHON)" || { echo "Python 3.13 is needed: pyenv install 3.13, or PYTHON=/path/to/it"; exit 1; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "1/3 making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "2/3 installing requirements.txt into .venv (a minute)"
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 node_modules/installed: package.json package-lock.json
 	@command -v npm >/dev/null || { echo "Node 20 or newer is needed, with npm"; exit 1; }
-	npm ci --no-audit --no-fund --loglevel=error
+	@echo "3/3 installing package.json into node_modules (half a minute)"
+	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 demo: setup ## run the whole service on this machine, once: database, deployment, two ingestions
-	python -m local.demo
+	@python -m local.demo
 
-local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=seconds between ticks
-	python -m local.serve --interval $(INTERVAL)
+local: setup ## keep a local stage up; INTERVAL=seconds between ticks, NEW_EVENTS=orders before each
+	@python -m local.serve --interval $(INTERVAL) --new-events $(NEW_EVENTS)
 
 contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
 	python -m tools.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
-status: setup ## print how each table of a deployed STAGE stands (prod); JSON=1 for machines
+status: setup ## print where each table of a deployed STAGE stands (prod); JSON=1 for machines
 	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg

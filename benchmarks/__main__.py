@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "docs" / "benchmarks.svg"
 WAYS = {
     "psql": "psql, JSON",
-    "ours": "this",
+    "ours": "this service",
     "dlt": "dlt",
     "literal": "a literal\nimplementation of\nthe specification",
 }

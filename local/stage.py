@@ -18,7 +18,7 @@ from local.aws.deployment import run_sls
 from local.aws.execution import Execution, execute
 from local.aws.function_log import FunctionLog
 from local.aws.stand_in import LocalAws
-from local.aws.template import decided
+from local.aws.template import decided, physical_names
 from local.landed import Landed
 from local.totesys.database import Server
 
@@ -34,6 +34,7 @@ STAGE = "local"
 STACK = f"totesys-ingestion-{STAGE}"
 SECRET = f"{STAGE}/totesys"
 DATABASE = "totesys"
+BUCKET = "LandingBucket"  # its logical name
 
 
 def _silently(_title: str) -> AbstractContextManager[None]:
@@ -52,6 +53,7 @@ class LocalStage:
     """The stage while it is up; a context manager.
 
     Attributes:
+        stack: The name of its CloudFormation stack.
         server: The PostgreSQL server.
         database: A connection to Totesys that may write.
         aws: The stand-in for AWS.
@@ -63,6 +65,7 @@ class LocalStage:
         state_machine_arn: The state machine.
     """
 
+    stack = STACK
     server: Server
     database: Connection
     aws: LocalAws
@@ -164,16 +167,10 @@ class LocalStage:
         self._find_deployed()
 
     def _find_deployed(self) -> None:
-        client = self.aws.client("cloudformation")
-        pages = client.get_paginator("list_stack_resources").paginate(StackName=STACK)
-        names = {
-            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-            for page in pages
-            for resource in page["StackResourceSummaries"]
-        }
+        names = physical_names(self.aws.client("cloudformation"), STACK)
         self.function_name = names["IngestLambdaFunction"]
         self.state_machine_arn = names["IngestionStateMachine"]
-        self.landed = Landed(self.aws.client("s3"), names["LandingBucket"])
+        self.landed = Landed(self.aws.client("s3"), names[BUCKET])
         self.log = FunctionLog(self.aws.client("logs"), self.function_name)
         self.reconcile_name = names["ReconcileLambdaFunction"]
         self.reconcile_log = FunctionLog(self.aws.client("logs"), self.reconcile_name)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pg8000.native import identifier, literal
 
 from local import REPOSITORY, totesys
-from local.aws.stand_in import REGION
 from local.totesys.database import Server
 from services.ingestion import contracts, get_table_data, schema
 from services.ingestion.tables import id_column
 from shared.database import connect, database_errors
 from shared.errors import PipelineError
 from shared.secrets import get_credentials
+from tools.stages import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

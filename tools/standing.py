@@ -1,6 +1,6 @@
-"""How each table of a deployed stage stands: asked of its bucket, its database and its log.
+"""How each table of a deployed stage stands, read from its bucket, its database and its log.
 
-Nothing is written. What can't be asked is None, and a note says why.
+Nothing is written. Values that can't be reached from here are None, and a note says why.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from services.ingestion.positions import find_position
 from services.ingestion.survey import highest_ids
 from services.ingestion.tables import TABLES, tables_without_changes
 from shared.clients import database_session, s3_client
-from shared.errors import ConfigError, PipelineError
+from shared.errors import PipelineError
 from shared.objects import Bucket
-from shared.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# What a request each is made for. A table has 144 objects a day, and more in a first load.
+    from shared.settings import Settings
+
+# Each takes a request. A table has up to 144 objects a day, and more during a first load.
 MOST_OBJECTS = 300
 LOG_MINUTES = 60
 MOST_LINES = 1000
@@ -45,9 +46,9 @@ class Standing:
         landed_at: when the last batch landed, UTC.
         age_seconds: how long ago that was.
         last_key: the object of the last batch.
-        last_rows: how many rows it has.
+        last_rows: how many rows that object has.
         rows_today: how many rows have landed since midnight, UTC.
-        held_back_rows: how many rows the last run has held back.
+        held_back_rows: how many rows the last run held back.
         changes: the number of the last object of the change stream.
     """
 
@@ -65,27 +66,10 @@ class Standing:
 
 @dataclass(slots=True)
 class StageStanding:
-    """How all tables stand, and why some of it is not known."""
+    """How all tables stand, and why some values are missing."""
 
     tables: list[Standing]
     notes: list[str] = field(default_factory=list)
-
-
-def stage_settings(function_name: str) -> Settings:
-    """Return the settings of a stage, as its function has them.
-
-    Raises:
-        ConfigError: there is no such function, or it is not ours to see.
-    """
-    client: Any = boto3.client("lambda")
-    try:
-        found = client.get_function_configuration(FunctionName=function_name)
-    except (BotoCoreError, ClientError) as error:
-        raise ConfigError(
-            f"The function {function_name} can't be asked for its settings: {error}. "
-            "Is the stage deployed, and are region and credentials those of its account?"
-        ) from error
-    return Settings.from_env(found["Environment"]["Variables"])
 
 
 def stage_standing(function_name: str, settings: Settings, now: datetime) -> StageStanding:
@@ -124,7 +108,9 @@ def _in_bucket(
             standing = replace(standing, changes=read_state(table, bucket).sequence)
         standing = replace(standing, rows_today=_rows_of(table, f"{now:%Y-%m-%d}", bucket))
         if standing.rows_today is None:
-            notes.append(f"{table}: more than {MOST_OBJECTS} objects today: not counted.")
+            notes.append(
+                f"{table}: more than {MOST_OBJECTS} objects today; their rows are not counted."
+            )
     except PipelineError as error:
         notes.append(f"{table}: {error}")
     return standing, notes
@@ -142,7 +128,7 @@ def _rows_of(table: str, date: str, bucket: Bucket) -> int | None:
 
 
 def _in_source(settings: Settings, notes: list[str]) -> Mapping[str, int]:
-    """Return the highest ids in the database; table by table, as one may be out of reach."""
+    """Return the highest ids in the database, table by table: one that fails hides no other."""
     highest: dict[str, int] = {}
     try:
         with database_session(settings) as connection:
@@ -157,7 +143,7 @@ def _in_source(settings: Settings, notes: list[str]) -> Mapping[str, int]:
 
 
 def _held_back(function_name: str, now: datetime, notes: list[str]) -> Mapping[str, int]:
-    """Return what the newest lines of the function's log say."""
+    """Return how many rows the newest log lines of each table say are held back."""
     client: Any = boto3.client("logs")
     since = now.astimezone(UTC) - timedelta(minutes=LOG_MINUTES)
     try:
@@ -169,9 +155,11 @@ def _held_back(function_name: str, now: datetime, notes: list[str]) -> Mapping[s
         )
         messages = [event["message"] for page in pages for event in page["events"]]
     except (BotoCoreError, ClientError) as error:
-        notes.append(f"Held back: the log can't be read: {error}")
+        notes.append(f"Held back: can't read the log: {error}")
         return {}
     lines = [json.loads(message) for message in messages if message.startswith("{")]
     if len({line["table"] for line in lines}) < len(TABLES):
-        notes.append(f"Held back: not known where no run has ended for {LOG_MINUTES} minutes.")
+        notes.append(
+            f"Held back: unknown for tables without a run in the last {LOG_MINUTES} minutes."
+        )
     return {line["table"]: line["held_back_rows"] for line in lines}

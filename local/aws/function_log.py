@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,16 @@ class FunctionLog:
         self._client = client
         self.group = f"/aws/lambda/{function_name}"
 
-    def lines(self) -> list[str]:
-        """Return every line so far, also those of Lambda itself: START, END and REPORT."""
-        pages = self._client.get_paginator("filter_log_events").paginate(logGroupName=self.group)
+    def lines(self, since: datetime | None = None) -> list[str]:
+        """Return every line so far, also those of Lambda itself: START, END and REPORT.
+
+        Args:
+            since: only lines from this time on.
+        """
+        start = {"startTime": int(since.timestamp() * 1000)} if since else {}
+        pages = self._client.get_paginator("filter_log_events").paginate(
+            logGroupName=self.group, **start
+        )
         return [event["message"] for page in pages for event in page["events"]]
 
     def records(self) -> list[dict[str, Any]]:
@@ -43,6 +51,21 @@ class FunctionLog:
 
     def _json(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines() if line.startswith("{")]
+
+
+def calls(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the lines of each call.
+
+    A process that is killed for its memory writes nothing any more; the stand-in kills it when it
+    has ended, so what it wrote itself is left out.
+    """
+    call: list[str] = []
+    for line in lines:
+        call.append(line)
+        if line.startswith("REPORT "):
+            killed = any("signal: killed" in each for each in call)
+            yield [each for each in call if not (killed and each.startswith("{"))]
+            call = []
 
 
 def emitted(line: str) -> list[Metric]:

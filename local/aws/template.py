@@ -1,8 +1,23 @@
-"""What CloudFormation makes of a compiled template."""
+"""What CloudFormation makes of a compiled template: resources, and their names."""
 
 from __future__ import annotations
 
 from typing import Any
+
+
+def physical_names(client: Any, stack: str) -> dict[str, str]:
+    """Return what the resources of a stack are called, by their logical names.
+
+    Args:
+        client: boto3's for CloudFormation.
+        stack: the stack's name.
+    """
+    pages = client.get_paginator("list_stack_resources").paginate(StackName=stack)
+    return {
+        resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+        for page in pages
+        for resource in page["StackResourceSummaries"]
+    }
 
 
 def decided(node: Any, template: dict[str, Any]) -> Any:

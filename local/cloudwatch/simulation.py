@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local.aws.function_log import Metric, emitted
+from local.aws.function_log import Metric, calls, emitted
 from local.cloudwatch.alarms import MINUTE, Alarms
 from local.cloudwatch.log_filters import matches
 from local.cloudwatch.metrics import Metrics
@@ -60,8 +60,8 @@ def recorded(stage: LocalStage, seen: int, status: str) -> Recording:
     configuration = stage.aws.client("lambda").get_function_configuration(
         FunctionName=stage.function_name
     )
-    calls = list(_calls(stage.log.lines()[seen:]))
-    return Recording(calls, status, configuration["Timeout"])
+    found = list(calls(stage.log.lines()[seen:]))
+    return Recording(found, status, configuration["Timeout"])
 
 
 @dataclass
@@ -128,18 +128,3 @@ class Simulation:
                     found = matches(resource["Properties"]["FilterPattern"], line)
                     value = float(made["MetricValue"] if found else made["DefaultValue"])
                     yield Metric(made["MetricNamespace"], made["MetricName"], {}, value)
-
-
-def _calls(lines: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the lines of each call.
-
-    A process that is killed for its memory writes nothing any more; the stand-in kills it when it
-    has ended, so what it wrote itself is left out.
-    """
-    call: list[str] = []
-    for line in lines:
-        call.append(line)
-        if line.startswith("REPORT "):
-            killed = any("signal: killed" in each for each in call)
-            yield [each for each in call if not (killed and each.startswith("{"))]
-            call = []
