@@ -56,6 +56,8 @@ def show(landed: Landed, what: str | None) -> None:
 def _overview(landed: Landed, keys: Sequence[str]) -> list[str]:
     rows = []
     for name in (key.removesuffix(_LATEST) for key in keys if key.endswith(_LATEST)):
+        if "/" in name:  # the change stream's own
+            continue
         changes = sum(key.startswith(f"changes/{name}/") and key.endswith(".jsonl") for key in keys)
         latest = landed.latest(name) or {}
         objects = landed.keys(name)

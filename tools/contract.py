@@ -1,7 +1,7 @@
-"""`make contract TABLE=x`: write down what a table's rows look like, as its contract to be edited.
+"""`make contract TABLE=x`: write a table's contract from the table as it is, for you to edit.
 
-What stands in the catalogue is taken from there: types, NULL, lengths, enums. The format of a text
-is one that all rows have. Ranges are not guessed: rows can't tell what would be a surprise.
+Types, nullability, lengths and enums come from the catalogue. A text gets a format if every row has
+it. Ranges are not guessed: rows can't tell which value would be a surprise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ STATEMENT_TIMEOUT_SECONDS = 60
 
 _LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
 
-# In some dialects `$` lets a line feed follow: hence the lengths, and the `not`.
+# In some dialects of regular expressions `$` matches before a final line feed, too: hence the
+# lengths, and the `not`.
 DATE = {
     "minLength": 10,
     "maxLength": 10,
@@ -49,12 +50,12 @@ DATE = {
 }
 EMAIL = {"pattern": "^[^@]+@[^@]+[.][^@.]+$", "not": {"type": "string", "pattern": "\\s"}}
 
-# No null, unless the column may be NULL: who reads a line can't tell one from the other.
+# No null, unless the column may be NULL: a reader of the line can't tell one from the other.
 _ANY = ["object", "array", "string", "number", "boolean"]
 _TYPES: dict[str, dict[str, Any]] = {
     "int2": {"type": "integer", "minimum": -(2**15), "maximum": 2**15 - 1},
     "int4": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
-    "int8": {"type": "integer"},  # few readers of JSON tell its bounds from their neighbours
+    "int8": {"type": "integer"},  # most JSON readers round its bounds
     "numeric": {"type": "number"},
     "float4": {"type": "number"},
     "float8": {"type": "number"},
@@ -66,9 +67,15 @@ _TYPES: dict[str, dict[str, Any]] = {
     "timestamptz": {"type": "string"} | schema.TIMESTAMP_UTC,
 }
 
+# The labels of a column's enum, also where the column's type is a domain over it, or over that.
 _LABELS = """
-SELECT enumlabel FROM pg_enum JOIN pg_attribute ON atttypid = enumtypid
-WHERE attrelid = to_regclass({table}) AND attname = {column} ORDER BY enumsortorder
+WITH RECURSIVE types AS (
+    SELECT atttypid AS oid FROM pg_attribute
+    WHERE attrelid = to_regclass({table}) AND attname = {column}
+    UNION
+    SELECT typbasetype FROM types JOIN pg_type USING (oid)
+)
+SELECT enumlabel FROM pg_enum JOIN types ON enumtypid = types.oid ORDER BY enumsortorder
 """
 
 
@@ -76,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the contract of a table."""
     parser = argparse.ArgumentParser(prog="python -m tools.contract", description=__doc__)
     parser.add_argument("table")
-    parser.add_argument("--stage", help="whose database (default: the local stage's Totesys)")
-    parser.add_argument("--secret", help="that of the stage's database (<stage>/totesys)")
+    parser.add_argument("--stage", help="whose database is read (default: a local Totesys)")
+    parser.add_argument("--secret", help="the name of its secret (<stage>/totesys)")
     parser.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
-    parser.add_argument("--force", action="store_true", help="overwrite what was edited")
+    parser.add_argument("--force", action="store_true", help="overwrite an edited contract")
     options = parser.parse_args(arguments)
     try:
         with _connect(options) as connection:
@@ -87,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = write(options.table, contract, force=options.force)
     except (PipelineError, FileExistsError) as error:
         sys.exit(str(error))
-    print(f"{path} is there: read it, add what else you expect, and see `git diff`.")
+    print(f"Written: {path}. Read it, add what else you expect, and review `git diff`.")
     return 0
 
 
@@ -95,29 +102,35 @@ def make(table: str, connection: Connection) -> str:
     """Return the text of a table's contract.
 
     Raises:
-        PipelineError: the table can't be read, or is not one that can be ingested.
+        PipelineError: the table can't be read, or can't be ingested.
     """
-    rows = get_table_data(table, 0, connection, ROWS, wait_seconds=0)
+    columns, rows = _read(table, connection)
     with database_errors(f"Reading the enums of {table!r}"):
         properties = {
             column.name: _property(column, rows[column.name], _labels(table, column, connection))
-            for column in rows.attrs["description"].columns
+            for column in columns
         }
     properties[id_column(table)]["minimum"] = 1
     contract = {"title": table} | contracts.FRAME | {"required": list(properties)}
     return _text(contract, properties)
 
 
+def _read(table: str, connection: Connection) -> tuple[Sequence[Column], pd.DataFrame]:
+    """Return a table's columns as the catalogue describes them, and its first rows."""
+    rows = get_table_data(table, 0, connection, ROWS, wait_seconds=0)
+    return rows.attrs["description"].columns, rows
+
+
 def write(table: str, text: str, *, force: bool) -> Path:
     """Write a contract where the service looks for it.
 
     Raises:
-        FileExistsError: there is one that says something else, and no `force`.
+        FileExistsError: there is one with another text, and no `force`.
     """
     path = contracts.FOLDER / f"{table}.json"
     if path.exists() and path.read_text() != text and not force:
         raise FileExistsError(
-            f"{path} is there and says something else, so it was edited or the table was changed. "
+            f"{path} exists and differs: it was edited, or the table was changed. "
             "To start again from the table, add --force (make: FORCE=1); git keeps the old one."
         )
     contracts.parse(path.name, text)
@@ -127,7 +140,7 @@ def write(table: str, text: str, *, force: bool) -> Path:
 
 @contextmanager
 def _connect(options: argparse.Namespace) -> Iterator[Connection]:
-    """Open a session: with Totesys as the local stage has it, or with a stage's database."""
+    """Open a session with a stage's database, or with a local Totesys."""
     if options.stage:
         os.environ["AWS_DEFAULT_REGION"] = options.region
         credentials = get_credentials(options.secret or f"{options.stage}/totesys")
@@ -149,9 +162,11 @@ def _labels(table: str, column: Column, connection: Connection) -> list[str]:
 
 
 def _property(column: Column, values: pd.Series[Any], labels: list[str]) -> dict[str, Any]:
-    """Return the schema of a column; `values` tell the format of a text."""
+    """Return the schema of a column; a text's format is found in its values."""
     if column.category == "A":
         found: dict[str, Any] = {"type": "array"}
+    elif column.category in "CER":  # composite, enum or range: a user's, of any name
+        found = {"type": "string"}
     else:
         found = dict(_TYPES.get(column.base, {"type": "string"}))
     if column.category == "S":

@@ -1,4 +1,4 @@
-"""Running the Serverless Framework of this checkout."""
+"""Runs the Serverless Framework of this checkout."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def run_sls(
     Args:
         command: `deploy`, `package` or `remove`.
         stage: the name of the stage.
-        environ: the environment, which says where AWS is.
-        log: gets what `sls` prints.
-        options: more of them, `--param=...` say.
+        environ: the environment, which has the address of AWS.
+        log: the file for what `sls` prints.
+        options: more options, such as `--param=...`.
 
     Raises:
-        RuntimeError: it failed; with the end of what it printed.
+        RuntimeError: it failed; the message has the end of its output.
     """
     if not SLS.exists():
-        raise RuntimeError("The Serverless Framework is not installed: run `npm ci`.")
+        raise RuntimeError("The Serverless Framework is not installed: run `make setup`.")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [SLS, command, "--stage", stage, "--verbose", *options],

@@ -1,4 +1,4 @@
-"""Running a state machine to its end."""
+"""Runs a state machine to its end."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def execute(client: Any, state_machine_arn: str, text: str = "{}") -> Execution:
 
     Args:
         client: boto3's for Step Functions.
-        state_machine_arn: whose execution.
+        state_machine_arn: the state machine's.
         text: its input, JSON.
 
     Raises:
-        TimeoutError: it has no end.
+        TimeoutError: it takes longer than any execution may.
     """
     started = time.monotonic()
-    # Without a name of its own moto would take a second execution for the first one.
+    # moto takes a second execution without a name for the first one.
     execution_arn = client.start_execution(
         stateMachineArn=state_machine_arn, name=str(uuid.uuid4()), input=text
     )["executionArn"]

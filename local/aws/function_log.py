@@ -1,4 +1,4 @@
-"""What a Lambda function wrote to CloudWatch Logs, and the metrics CloudWatch makes of it."""
+"""The log of a Lambda function, and the metrics that CloudWatch reads from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FunctionLog:
         self.group = f"/aws/lambda/{function_name}"
 
     def lines(self, since: datetime | None = None) -> list[str]:
-        """Return every line so far, also those of Lambda itself: START, END and REPORT.
+        """Return every line so far, including Lambda's own: START, END and REPORT.
 
         Args:
             since: only lines from this time on.
@@ -42,7 +42,7 @@ class FunctionLog:
         return [event["message"] for page in pages for event in page["events"]]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the lines of the function's logger: those that have a `level`."""
+        """Return the parsed lines of the function's logger, which have a `level`."""
         return [record for record in self._json() if "level" in record]
 
     def metrics(self) -> list[Metric]:
@@ -56,8 +56,8 @@ class FunctionLog:
 def calls(lines: Sequence[str]) -> Iterator[list[str]]:
     """Yield the lines of each call.
 
-    A process that is killed for its memory writes nothing any more; the stand-in kills it when it
-    has ended, so what it wrote itself is left out.
+    AWS kills a process that exceeds its memory at once; the stand-in does so after the call, so the
+    lines that such a call still wrote are left out.
     """
     call: list[str] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""The process that stands in for AWS: moto's server, and what a deployed stage needs besides.
+"""The process that stands in for AWS: moto's server, and what it lacks for a deployed stage.
 
 `local.aws.stand_in.LocalAws` starts it with a folder as its argument. It prints its port when it
 is ready. When its standard input ends it deletes the folder and ends: it can't outlive whoever
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 
 def run_state_machines() -> None:
-    """Let executions run; by default moto only notes that they were started.
+    """Let executions run; by default moto only records that they were started.
 
-    CloudFormation then creates state machines where executions do not look for them: both get the
-    same place.
+    CloudFormation would then create state machines where executions do not look for them, so both
+    get the same place.
     """
     default_user_config["stepfunctions"]["execute_state_machine"] = True
     _replace(moto.stepfunctions.models, "stepfunctions_backends", stepfunctions_parser_backends)
 
 
 def accept_lint_warnings() -> None:
-    """Refuse templates for errors of cfn-lint only; moto refuses them for its warnings, too."""
+    """Refuse templates only for cfn-lint's errors; moto refuses them for warnings, too."""
 
     def errors(_: CloudFormationBackend, template: str) -> list[Any]:
         found = validate_template_cfn_lint(template)
@@ -61,10 +61,10 @@ def accept_lint_warnings() -> None:
 
 
 def resolve_templates_exactly() -> None:
-    """Mend two faults in how moto resolves CloudFormation's functions.
+    """Fix two faults in how moto resolves CloudFormation's functions.
 
-    It leaves None in a list that has `AWS::NoValue`. And its `Fn::Sub` with variables of its own
-    turns `$$` into `$`, so that a state machine looks for `$.Execution` in its input.
+    It leaves None in a list that has `AWS::NoValue`. And an `Fn::Sub` that defines variables turns
+    `$$` into `$`, so that a state machine looks for `$.Execution` in its input.
     """
     clean = parsing.clean_json
 
@@ -83,9 +83,9 @@ def resolve_templates_exactly() -> None:
 
 
 def keep_layers() -> None:
-    """Give functions that CloudFormation creates their layers; moto gives them on updates only.
+    """Give new functions their layers; moto's CloudFormation does so on updates only.
 
-    For that a `Ref` to a layer has to be its ARN, not an object of moto's.
+    A `Ref` to a layer must be its ARN for that, not one of moto's objects.
     """
     name = "create_from_cloudformation_json"
     create = getattr(LambdaFunction, name)
@@ -102,7 +102,7 @@ def keep_layers() -> None:
 
 
 def keep_versions() -> None:
-    """Give buckets that CloudFormation creates their versioning; moto leaves it out."""
+    """Give new buckets their versioning; moto's CloudFormation leaves it out."""
     name = "create_from_cloudformation_json"
     create = getattr(FakeBucket, name)
 
@@ -118,7 +118,7 @@ def keep_versions() -> None:
 
 
 def refuse_to_delete_full_buckets() -> None:
-    """Let the removal of a stack fail at a bucket that holds objects; moto leaves it, silently."""
+    """Fail to remove a stack whose bucket holds objects; moto silently keeps the bucket."""
     name = "delete_from_cloudformation_json"
     delete = getattr(FakeBucket, name)
 
@@ -131,7 +131,7 @@ def refuse_to_delete_full_buckets() -> None:
 
 
 def run_functions(functions: Functions) -> None:
-    """Run functions in processes; moto wants Docker, and an image from the internet."""
+    """Run functions in processes; moto needs Docker, and an image from the internet."""
 
     def invoke(
         self: LambdaFunction, body: str, _: Any, response_headers: MutableMapping[str, str]
@@ -179,7 +179,7 @@ def main(folder: Path) -> None:
     functions = Functions(folder / "functions", f"http://127.0.0.1:{port}")
     run_functions(functions)
     print(port, flush=True)
-    sys.stdout = sys.stderr  # nobody reads on, and moto prints now and then
+    sys.stdout = sys.stderr  # nobody reads it any more, and moto sometimes prints
     sys.stdin.read()
     functions.stop()
     shutil.rmtree(folder)

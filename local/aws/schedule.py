@@ -1,4 +1,4 @@
-"""What the deployed schedule starts. moto stores EventBridge rules and never fires them."""
+"""What the deployed schedule starts; moto stores EventBridge rules and never triggers them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A stand-in for AWS on the loopback interface: S3, Lambda, Step Functions, CloudFormation, ...
 
-Nothing that is deployed to it leaves this machine, and nothing of it is left when it is closed.
+What is deployed to it stays on this machine, and is gone when it is closed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from botocore.config import Config
 from local import REPOSITORY
 
 REGION: Final = "eu-west-2"
-# The Serverless Framework uses a proxy for the loopback interface, too, whatever NO_PROXY says.
+# The Serverless Framework ignores NO_PROXY and would use a proxy for the loopback interface, too.
 PROXY_VARIABLES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "proxy")
 STOP_SECONDS: Final = 10
 LOG_TAIL_LINES: Final = 40
 
-# In the form of `session_vars`: neither the environment nor a default says where a profile is.
+# In the form of `session_vars`: neither the environment nor a default may point to a profile.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -36,8 +36,8 @@ _NO_PROFILE: Final = {
 class LocalAws:
     """The stand-in while it runs; a context manager.
 
-    It takes nothing from the user's AWS profile. Its processes end with the one that started it,
-    however that ends.
+    It reads nothing of the user's AWS profile. Its processes end when the process that started it
+    ends, even by a kill.
 
     Attributes:
         endpoint: Its address, http://127.0.0.1:<port>.
@@ -51,7 +51,7 @@ class LocalAws:
         """Start it.
 
         Raises:
-            RuntimeError: It does not come up; the message has the end of its log.
+            RuntimeError: It did not start; the message has the end of its log.
         """
         # moto's process deletes it; this is for when that one is killed.
         self._folder = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
@@ -70,7 +70,7 @@ class LocalAws:
         self._stop()
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client that talks to the stand-in, whatever the shell exports."""
+        """Return a boto3 client of the stand-in, whatever the shell exports."""
         session: Any = boto3.Session(
             aws_access_key_id="local",
             aws_secret_access_key="local",
@@ -80,7 +80,7 @@ class LocalAws:
         return session.client(service, endpoint_url=self.endpoint, config=Config(proxies={}))
 
     def environ(self) -> dict[str, str]:
-        """Return what a shell must export so that `sls`, `aws` and boto3 talk to the stand-in."""
+        """Return what a shell must export so that `sls` and boto3 talk to the stand-in."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "local",
@@ -92,9 +92,9 @@ class LocalAws:
         }
 
     def subprocess_environ(self) -> dict[str, str]:
-        """Return the environment for `sls`: this process's, as far as it does not interfere.
+        """Return the environment for `sls`: this process's, without what would interfere.
 
-        `python3` is this Python. A proxy is left to pip, which builds the layer.
+        `python3` is this Python. Only pip, which builds the layer, still uses a proxy.
         """
         programs = Path(sys.executable).parent
         environ = {

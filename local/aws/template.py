@@ -21,7 +21,7 @@ def physical_names(client: Any, stack: str) -> dict[str, str]:
 
 
 def decided(node: Any, template: dict[str, Any]) -> Any:
-    """What CloudFormation makes of a part of a template: conditions are decided."""
+    """Return a part of a template as CloudFormation reads it, its conditions decided."""
     if isinstance(node, list):
         items = [decided(item, template) for item in node]
         return [item for item in items if item != {"Ref": "AWS::NoValue"}]
@@ -56,5 +56,5 @@ def _holds(condition: dict[str, Any], template: dict[str, Any]) -> bool:
 
 
 def _value(node: Any, template: dict[str, Any]) -> str:
-    """The value of a parameter, which is its default, because `sls` passes none."""
+    """Return the value of a parameter: its default, because `sls` passes none."""
     return str(template["Parameters"][node["Ref"]]["Default"] if isinstance(node, dict) else node)

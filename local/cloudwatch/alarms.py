@@ -1,7 +1,7 @@
-"""CloudWatch's alarms, evaluated as its documentation says, over simulated time.
+"""CloudWatch's alarms, evaluated in simulated time as AWS's documentation describes.
 
-Once a minute an alarm looks at the last periods that end there, the newest first. Where values are
-missing it looks further back than its evaluation periods; how far, AWS does not say: `looks_back`.
+Once a minute an alarm evaluates the last periods that end then, the newest first. Where values are
+missing it looks further back than its evaluation periods. AWS does not say how far: `looks_back`.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
 """
@@ -34,7 +34,7 @@ _LOGIC = re.compile(r"(?:\s|\(|\)|AND|OR|NOT|True|False)*")
 
 @dataclass(frozen=True)
 class Change:
-    """An alarm that went into another state."""
+    """An alarm that changed its state."""
 
     second: int
     alarm: str
@@ -43,13 +43,13 @@ class Change:
 
 @dataclass
 class Alarms:
-    """The alarms of a stack, all of them new.
+    """The alarms of a stack that was just deployed.
 
     Attributes:
-        resources: those of the compiled template, conditions decided.
+        resources: the resources of the compiled template, conditions decided.
         looks_back: how many periods before its own an alarm looks at where values are missing.
         states: the state of each alarm, by logical name.
-        changes: what happened so far, in order.
+        changes: every change of a state so far, in order.
     """
 
     resources: Mapping[str, Any]
@@ -58,14 +58,14 @@ class Alarms:
     changes: list[Change] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Begin as alarms do that were just made."""
+        """Begin without data, like every new alarm."""
         self._single = self._of_type("AWS::CloudWatch::Alarm")
         self._composite = self._of_type("AWS::CloudWatch::CompositeAlarm")
         for name in (*self._single, *self._composite):
             self.states[name] = "INSUFFICIENT_DATA"
 
     def evaluate(self, metrics: Metrics, second: int) -> None:
-        """Look at the metrics at a time, in seconds: once a minute."""
+        """Evaluate every alarm at a time, in seconds; to be called once a minute."""
         for name, alarm in self._single.items():
             points = breaches(alarm, metrics, second, self.looks_back)
             self._set(second, name, judge(alarm, points, self.states[name]))
@@ -73,12 +73,12 @@ class Alarms:
             on = holds(alarm["AlarmRule"]["Fn::Sub"], self.states)
             self._set(second, name, "ALARM" if on else "OK")
 
-    def went_on(self) -> set[str]:
-        """Return which single alarms have been on."""
+    def fired(self) -> set[str]:
+        """Return which metric alarms have been in ALARM."""
         return {each.alarm for each in self.changes if each.state == "ALARM"} & {*self._single}
 
     def messages(self, state: State) -> list[int]:
-        """Return when messages went to the topic because of a state, in seconds."""
+        """Return when messages for a state went to the topic, in seconds."""
         actions = {"ALARM": "AlarmActions", "OK": "OKActions"}[state]
         alarms = {**self._single, **self._composite}
         return [
@@ -121,14 +121,14 @@ def judge(alarm: Mapping[str, Any], points: Sequence[bool | None], state: State)
 
     Args:
         alarm: its properties.
-        points: as of `breaches`.
-        state: the one it is in.
+        points: see `breaches`.
+        state: its present state.
     """
     periods = alarm["EvaluationPeriods"]
     needed = alarm.get("DatapointsToAlarm", periods)
     missing = alarm.get("TreatMissingData", "missing")
-    # Values that are there count first, those from further back included; what is then still
-    # missing counts as declared.
+    # Existing values count first, including older ones; what is still missing then counts as the
+    # alarm declares.
     present = [point for point in points if point is not None][:periods]
     if len(present) < periods and missing in {"breaching", "notBreaching"}:
         present += [missing == "breaching"] * (periods - len(present))
@@ -148,18 +148,18 @@ def holds(rule: str, states: Mapping[str, State]) -> bool:
     """Tell whether a composite alarm's rule holds.
 
     Raises:
-        ValueError: it says what is not known here.
+        ValueError: the rule uses something that is not simulated.
     """
     logic = _STATE_OF.sub(lambda match: str(states[match[2]] == match[1]), rule)
     if not _LOGIC.fullmatch(logic):
-        raise ValueError(f"{rule!r} says what is not known here")
+        raise ValueError(f"{rule!r} uses something that is not simulated")
     for word in ("AND", "OR", "NOT"):
         logic = logic.replace(word, word.lower())
     return bool(eval(logic))
 
 
 def _value(alarm: Mapping[str, Any], metrics: Metrics, second: int, number: int) -> Any:
-    """Return the value of a period, by its number before the present."""
+    """Return the value of a period, counted back from the present."""
     if "MetricName" in alarm:
         return _statistic(metrics, alarm, alarm["Statistic"], alarm["Period"], second, number)
     values = {}
@@ -181,7 +181,7 @@ def _statistic(
 def _calculated(queries: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> Any:
     (expression,) = [each["Expression"] for each in queries if "Expression" in each]
     if not _ARITHMETIC.fullmatch(expression):
-        raise ValueError(f"{expression!r} says what is not known here")
+        raise ValueError(f"{expression!r} uses something that is not simulated")
     if None in values.values():
         return None
     return eval(expression, {"__builtins__": {}}, dict(values))

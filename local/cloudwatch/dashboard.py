@@ -1,4 +1,4 @@
-"""`make dashboard`: README's picture of the dashboard, of a simulated day of the local stage."""
+"""`make dashboard`: draw docs/dashboard.svg from a simulated day of a local stage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TICK, HOUR = 600, 3600
 DAY = 24 * HOUR
 PREFIX = STACK  # every alarm's name begins like the stack's
 OFFICE_HOURS = range(8 * HOUR, 18 * HOUR)
-# What goes wrong on this day, from when to when.
+# The faults of this day, and when they happen.
 BAD_VALUES_AT = 10 * HOUR
 PASSWORD_WRONG = range(12 * HOUR, 12 * HOUR + 3 * TICK)
 WRITER_OPEN = range(14 * HOUR + 2 * TICK, 16 * HOUR)
@@ -43,7 +43,7 @@ INSERT_BAD_ADDRESS = """
 INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated, created_at)
 VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now(), 'infinity')
 """
-# Measured by this machine's clock, which runs slower than the simulated one.
+# It was measured by the real clock, which runs slower than the simulated one.
 _AGE = re.compile(r'("WatermarkAgeSeconds":\[)[1-9][\d.]*')
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=REPOSITORY / "docs" / "dashboard.svg")
     path = parser.parse_args(arguments).to
     interruptible()
-    heading("A day of a stage on this machine")
+    heading("A simulated day of a stage on this machine")
     with LocalStage(300, timed) as stage:
         stage.run()
         with timed("144 ticks"):
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def picture(simulation: Simulation, seconds: int = DAY) -> Figure:
-    """Draw the dashboard's widgets, from the simulation's begin on, side by side as they are."""
+    """Draw the dashboard's widgets in the layout they have there, from the first second on."""
     shown_widgets = widgets(simulation.resources)
     rows = [list(row) for _, row in groupby(shown_widgets, itemgetter("y"))]
     figure, axes = new_figure([(len(row), _inches(row[0])) for row in rows])
@@ -76,7 +76,7 @@ def picture(simulation: Simulation, seconds: int = DAY) -> Figure:
 
 
 def _inches(widget: Mapping[str, Any]) -> float:
-    """Return how high a widget is drawn; alarms, which CloudWatch shows as tiles, are rows here."""
+    """Return a widget's height; CloudWatch shows alarms as tiles, here each is a row."""
     return 0.6 + 0.17 * len(widget["properties"]["alarms"]) if widget["type"] == "alarm" else 2.4
 
 
@@ -113,7 +113,7 @@ def _points(
 def _bands(
     arns: Sequence[str], simulation: Simulation, seconds: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return when each alarm was in ALARM: from when on, and for how long."""
+    """Return when each alarm was in ALARM: since when, and for how long."""
     logical = {
         resource["Properties"]["AlarmName"]: name
         for name, resource in simulation.resources.items()
@@ -137,7 +137,7 @@ def _in_alarm(alarm: str, simulation: Simulation, seconds: int) -> list[tuple[fl
 
 
 def _day(stage: LocalStage) -> Simulation:
-    """Run what each tick finds; at night play a run that found nothing."""
+    """Run a tick in office hours; at night play one that found nothing."""
     resources = stage.resources()
     simulation = Simulation(resources, Alarms(resources))
     rng, idle = Random(1), record(stage)
@@ -151,7 +151,7 @@ def _day(stage: LocalStage) -> Simulation:
 
 
 def _tick(stage: LocalStage, writer: Any, second: int, rng: Random) -> Recording | None:
-    """Do what happens before a tick, and run it if there is anything new."""
+    """Do what happens before a tick; run it in office hours."""
     if second == WRITER_OPEN.start:
         writer.run("BEGIN")
         event = make_event(rng, read_references(writer), datetime(2026, 1, 5, 14, 20))
@@ -172,7 +172,7 @@ def _tick(stage: LocalStage, writer: Any, second: int, rng: Random) -> Recording
 
 
 def _aged(recording: Recording, second: int) -> Recording:
-    """Return the run with a watermark's age by the simulated clock."""
+    """Return the recording with the watermark's age by the simulated clock."""
     age = rf"\g<1>{second - WRITER_OPEN.start + TICK}"
     calls = [[_AGE.sub(age, line) for line in lines] for lines in recording.calls]
     return replace(recording, calls=calls)

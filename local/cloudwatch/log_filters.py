@@ -1,4 +1,4 @@
-"""CloudWatch's metric filters: whether a log line matches, as it would say."""
+"""CloudWatch's metric filters: whether a log line matches, as AWS documents it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TERM = re.compile(r'\$\.(?P<field>\w+) *(?P<operator>=|!=) *"(?P<text>[^"\\]*)"
 def matches(pattern: str, line: str) -> bool:
     """Tell whether a log line matches a filter pattern.
 
-    Of the patterns for JSON this knows comparisons with a text, in which * stands for any text,
-    joined by &&. A line that is no JSON object matches none, and a field that is not there is
-    neither equal nor unequal to a text.
+    Only patterns for JSON are simulated that compare fields with texts, joined by &&; in a text *
+    stands for any characters. A line that is not a JSON object never matches, and a missing field
+    is neither equal nor unequal to a text.
 
     Raises:
         ValueError: the pattern is of another form.
@@ -33,7 +33,7 @@ def matches(pattern: str, line: str) -> bool:
 
 def _holds(pattern: str, term: re.Match[str] | None, event: Any) -> bool:
     if term is None:
-        raise ValueError(f"{pattern!r} says what is not known here")
+        raise ValueError(f"{pattern!r} is not simulated")
     if not isinstance(event, dict) or not isinstance(event.get(term["field"]), str):
         return False
     literal = re.sub(r"([\[?])", r"[\1]", term["text"])  # only the * is special

@@ -1,4 +1,4 @@
-"""CloudWatch's metrics, as far as alarms and dashboards look at them: values by simulated time."""
+"""CloudWatch's metrics, as far as alarms and dashboards read them: values by simulated time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Metrics:
         self._values: dict[Key, list[tuple[float, float]]] = defaultdict(list)
 
     def add(self, second: float, metric: Metric) -> None:
-        """Take a value at a time, in seconds."""
+        """Add a value at a time, in seconds."""
         key = _key(metric.namespace, metric.name, metric.dimensions)
         insort(self._values[key], (second, metric.value))
 
@@ -38,7 +38,7 @@ class Metrics:
         return set(self._values)
 
     def statistic(self, metric: Mapping[str, Any], name: str, start: float, end: float) -> Any:
-        """Return a metric's statistic from `start` to before `end`; None without a value there.
+        """Return a metric's statistic from `start` to just before `end`; None without values.
 
         Args:
             metric: Namespace, MetricName and Dimensions, as in CloudFormation.
@@ -53,7 +53,7 @@ class Metrics:
 
 
 def metric_key(metric: Mapping[str, Any]) -> Key:
-    """Return what tells one metric from all others.
+    """Return the key that identifies a metric.
 
     Args:
         metric: as in CloudFormation; a `Ref` in a dimension stands for the resource's logical name.

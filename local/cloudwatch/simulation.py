@@ -1,8 +1,8 @@
-"""What CloudWatch makes of runs of the local stage, in simulated time.
+"""CloudWatch of a local stage in simulated time: executions are recorded, then played.
 
-A run is recorded once, with its real log lines, and may then be played at many times. Our metrics
-come from these lines. AWS's own, which the stand-in does not make, come from what happened: calls
-of the function from Lambda's REPORT lines, executions from how they ended.
+An execution is recorded once, with its real log lines, and can be played at many times. The
+service's metrics come from these lines. AWS's own metrics, which the stand-in does not make, come
+from what happened: calls of the function from Lambda's REPORT lines, executions from their status.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from local.stage import LocalStage
 
-# What the state machine waits at most before it calls again.
+# The longest that the state machine waits before it calls the function again.
 PAUSE_SECONDS = 60
 EXECUTION_SECONDS = 570
 _EXECUTIONS = {
@@ -40,7 +40,7 @@ class Recording:
     Attributes:
         calls: the log lines of each call of the function.
         status: how it ended.
-        timeout: the function's, in seconds. A duration is played as its share of the declared one.
+        timeout: the function's, in seconds. Durations are scaled to the declared timeout.
     """
 
     calls: Sequence[Sequence[str]]
@@ -49,14 +49,14 @@ class Recording:
 
 
 def record(stage: LocalStage, event: object = None) -> Recording:
-    """Run the state machine to its end and return what that left behind."""
+    """Run the state machine to its end and return the recording."""
     seen = len(stage.log.lines())
     status = stage.run(event).status
     return recorded(stage, seen, status)
 
 
 def recorded(stage: LocalStage, seen: int, status: str) -> Recording:
-    """Return what an execution left behind, whose lines are those after the first `seen`."""
+    """Return the recording of an execution whose log lines are those after the first `seen`."""
     configuration = stage.aws.client("lambda").get_function_configuration(
         FunctionName=stage.function_name
     )
@@ -66,13 +66,13 @@ def recorded(stage: LocalStage, seen: int, status: str) -> Recording:
 
 @dataclass
 class Simulation:
-    """A deployed stage's CloudWatch, from its deployment on.
+    """A stage's CloudWatch since its deployment.
 
     Attributes:
-        resources: those of the compiled template, conditions decided.
-        alarms: the stage's.
+        resources: the resources of the compiled template, conditions decided.
+        alarms: the stage's alarms.
         metrics: all values so far.
-        second: what time it is.
+        second: the time.
     """
 
     resources: Mapping[str, Any]
@@ -88,7 +88,7 @@ class Simulation:
         self.second = end
 
     def play(self, recording: Recording) -> None:
-        """Let an execution begin now. What comes of it later is known already, and not yet seen."""
+        """Let an execution begin now; its later values are added already, but are not seen yet."""
         at = self.second
         for lines in recording.calls:
             at = self._play_call(lines, at, self._timeout / recording.timeout) + PAUSE_SECONDS
@@ -96,7 +96,7 @@ class Simulation:
         self.add("AWS/States", _EXECUTIONS[recording.status], ended)
 
     def add(self, namespace: str, name: str, at: float, value: float = 1) -> None:
-        """Take a value of one of AWS's own metrics."""
+        """Add a value of one of AWS's own metrics."""
         dimensions = {
             "AWS/States": {"StateMachineArn": "IngestionStateMachine"},
             "AWS/Lambda": {"FunctionName": "IngestLambdaFunction"},

@@ -37,10 +37,10 @@ def widgets(resources: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def shown(widget: Mapping[str, Any], metrics: Metrics) -> Iterator[Shown]:
-    """Yield what a metric widget shows; a search finds what has values.
+    """Yield the metrics that a widget shows; a search finds those that have values.
 
     Raises:
-        ValueError: it searches in a way that is not known here.
+        ValueError: it uses a search that is not simulated.
     """
     for line in widget["properties"]["metrics"]:
         if isinstance(line[0], dict):
@@ -54,7 +54,7 @@ def shown(widget: Mapping[str, Any], metrics: Metrics) -> Iterator[Shown]:
 def _found(expression: str, metrics: Metrics) -> Iterator[Shown]:
     match = _SEARCH.fullmatch(expression)
     if not match:
-        raise ValueError(f"{expression!r} says what is not known here")
+        raise ValueError(f"{expression!r} uses a search that is not simulated")
     namespace, *names = match["schema"].split(",")
     wanted = dict(re.findall(r"(\w+)=\"(\w+)\"", match["terms"]))
     for found_namespace, name, pairs in sorted(metrics.names()):

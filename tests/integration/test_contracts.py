@@ -19,7 +19,7 @@ from services.ingestion.ingest import ingest
 from services.ingestion.schema import POSTGRESQL_TYPE, nullable
 from services.ingestion.tables import TABLES
 from shared.errors import ConfigError, IngestionError
-from tests.helpers import landed
+from tests.helpers import landed, pg_types
 from tests.helpers.contracts import broken_rows, contract_of
 from tools.contract import main, make, write
 
@@ -117,6 +117,59 @@ def test_a_contract_is_made_of_any_table(database):
     assert text.count("\n") == len(contract) + 9  # a line a column: to be read, and to be diffed
 
 
+# What a schema may say of a value, by what the value lands as; of JSON its own type decides.
+LANDS_AS = {"number": {"integer", "number"}, "float": {"number"}, "text": {"string"}}
+NAMED_LIKE_OTHERS = """
+CREATE TYPE public."date" AS ENUM ('monday');
+CREATE TYPE public."numeric" AS (number integer);
+CREATE DOMAIN public."json" AS text;
+"""
+MORE_TYPES = {
+    "numeric(3,1)": {"integer", "number"},
+    "numeric(3,-2)": {"integer", "number"},
+    'public."date"': {"string"},
+    'public."numeric"': {"string"},
+    'public."json"': {"string"},
+    "xml": {"string"},
+    "jsonpath": {"string"},
+    "regclass": {"string"},
+    "box": {"string"},
+    "name[]": {"array"},
+    "numeric(3,1)[][]": {"array"},
+}
+
+
+def test_a_column_of_any_type_gets_a_schema(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run(NAMED_LIKE_OTHERS)
+    expected = {type_.name: LANDS_AS.get(type_.lands_as) for type_ in pg_types.TYPES} | MORE_TYPES
+    columns = ", ".join(f"c{number} {name}" for number, name in enumerate(expected))
+    connection.run(f"CREATE TABLE wide (wide_id serial, {columns})")
+    connection.run("INSERT INTO wide DEFAULT VALUES")
+    dated = f"c{[*expected].index('public."date"')}"
+    connection.run(f"INSERT INTO wide ({dated}) VALUES ('monday')")
+    text = make("wide", connection)
+    Draft202012Validator.check_schema(json.loads(text))
+    contract = parse("wide", text)
+    for number, (name, types) in enumerate(expected.items()):
+        said = contract[f"c{number}"]["type"]
+        assert said[-1] == "null", name
+        assert types is None or {*said[:-1]} <= types, name
+    frame = get_table_data("wide", 0, connection)
+    assert check("wide", contract, frame.attrs["description"].columns, frame) == []
+
+
+def test_a_domain_over_an_enum_has_its_labels(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run("CREATE DOMAIN mood__ AS mood_")
+    connection.run("CREATE TABLE moods (moods_id serial, mood mood_ NOT NULL, other mood__)")
+    contract = parse("moods", make("moods", connection))
+    assert contract["mood"]["enum"][:3] == ["", "glad", "NULL"]
+    assert contract["other"]["enum"] == [*contract["mood"]["enum"], None]
+
+
 def test_of_an_empty_table_a_contract_has_what_the_catalogue_says(database):
     connection = database.connect()
     connection.run("CREATE TABLE bare (bare_id serial, day text)")
@@ -130,7 +183,7 @@ def test_what_was_edited_is_not_overwritten(folder):
     write("currency", text, force=False)
     edited = text.replace("2147483647", "3")
     path.write_text(edited)
-    with pytest.raises(FileExistsError, match=r"currency\.json is there.*--force"):
+    with pytest.raises(FileExistsError, match=r"currency\.json exists and differs.*--force"):
         write("currency", text, force=False)
     assert path.read_text() == edited
     write("currency", text, force=True)
@@ -139,7 +192,7 @@ def test_what_was_edited_is_not_overwritten(folder):
 
 def test_the_command_makes_a_contract_of_the_local_totesys(folder, capsys):
     assert main(["currency"]) == 0
-    assert "currency.json is there: read it" in capsys.readouterr().out
+    assert "currency.json. Read it" in capsys.readouterr().out
     assert list(contract_of("currency")) == [
         "currency_id", "currency_code", "created_at", "last_updated"
     ]  # fmt: skip

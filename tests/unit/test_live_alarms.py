@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from local.aws.execution import Execution
 from local.cloudwatch.live import LiveAlarms
 
-ALARM = {
+ALARM: dict[str, Any] = {
     "Type": "AWS::CloudWatch::Alarm",
     "Properties": {
         "AlarmName": "stack-executions-failed",
@@ -38,7 +39,7 @@ class Clock:
 
 def live(alarm):
     clock, resources = Clock(), {"Failed": alarm, "IngestLambdaFunction": FUNCTION}
-    stage = SimpleNamespace(stack="stack", resources=lambda: resources)
+    stage: Any = SimpleNamespace(stack="stack", resources=lambda: resources)
     return LiveAlarms(stage, clock), clock
 
 
