@@ -11,7 +11,7 @@ NEW_EVENTS ?= 0
 TESTS ?= not long
 STAGE ?= prod
 
-# What make installs is what its commands run: the venv's python also for `sls`.
+# Commands run what make installed; `sls` uses the venv's python, too.
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
@@ -53,21 +53,21 @@ dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 bench: setup ## measure speed, memory and cost against psql and dlt, some ten minutes; draws docs/benchmarks.svg
 	python -m benchmarks
 
-test: lint ## lint and all tests but the long ones
+test: lint ## lint and every test but the long ones
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
 
-test-fast: setup ## unit and integration tests of a minute, for while you work
+test-fast: setup ## the unit and integration tests that take a minute, for while you work
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration \
 		TESTS="not long and not thorough"
 
-# Side by side, because each waits a lot: for servers, for writers, for the deployment.
+# In parallel, because each often waits: for servers, for writers, for the deployment.
 test-unit test-integration test-e2e: setup
 	python -m pytest -m "$(TESTS)" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
 
 test-long: setup ## the tests that take minutes
 	python -m pytest -m long
 
-drill: setup ## inject every fault into the local stage and print the alarms it puts on
+drill: setup ## inject every fault into a local stage and print which alarms fire
 	python -m pytest tests/drills
 
 lint: setup ## ruff and mypy
@@ -75,7 +75,7 @@ lint: setup ## ruff and mypy
 	ruff format --check
 	mypy
 
-format: setup ## let ruff mend what it can
+format: setup ## let ruff fix what it can
 	ruff check --fix
 	ruff format
 
@@ -87,8 +87,8 @@ package: setup ## build what `sls deploy` would upload, into .serverless
 	.venv-audit/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	@touch $@
 
-# All three are run, whatever the first one finds. An advisory that can't be asked for is a failure.
-audit: package .venv-audit/installed ## look for known holes: in the template, the Python and the Node packages
+# All three run, whatever the first one finds. If the advisories can't be fetched, that is a failure.
+audit: package .venv-audit/installed ## look for known vulnerabilities in the template, the Python and the Node packages
 	@failed=; \
 	.venv-audit/bin/checkov --config-file .checkov.yml -f .serverless/cloudformation-template-update-stack.json || failed=1; \
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r layers/pandas-pg8000/requirements.txt -r constraints.txt || failed=1; \

@@ -1,7 +1,6 @@
-"""Business events: an order, its transaction and its payment, written by one transaction.
+"""Business events: an order, its transaction and its payment, written in one transaction.
 
-All three have the created_at of the event. Ids come from the tables' own sequences, drawn by the
-INSERT itself.
+All three have the event's created_at. Their ids come from the tables' sequences, by the INSERT.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REFERENCES = {
 
 @dataclass(frozen=True)
 class Event:
-    """A business event that has not happened yet: rows without their ids."""
+    """A business event before it is written: rows without ids."""
 
     is_sale: bool
     order: Row
@@ -50,7 +49,7 @@ class Event:
         return "sales_order" if self.is_sale else "purchase_order"
 
     def transaction(self, order_id: int) -> Row:
-        """Return the row that ties the payment to the order."""
+        """Return the row that links the payment to the order."""
         return self.stamps | {
             "transaction_type": "SALE" if self.is_sale else "PURCHASE",
             "sales_order_id": order_id if self.is_sale else None,
@@ -59,7 +58,7 @@ class Event:
 
 
 def read_references(connection: Connection) -> References:
-    """Return the ids that orders may refer to, by the column that holds them."""
+    """Return the ids that orders may refer to, by the referring column."""
     return {
         column: [row[0] for row in connection.run(f"SELECT {table}_id FROM {table} ORDER BY 1")]
         for column, table in _REFERENCES.items()
@@ -67,7 +66,7 @@ def read_references(connection: Connection) -> References:
 
 
 def make_event(rng: Random, references: References, moment: datetime) -> Event:
-    """Invent an event, with amounts and dates in the ranges of the real ones."""
+    """Invent an event with amounts and dates in the ranges of real ones."""
     chosen = {column: rng.choice(ids) for column, ids in references.items()}
     design_id = chosen.pop("design_id")
     is_sale = rng.random() < 0.7
@@ -92,7 +91,7 @@ def make_event(rng: Random, references: References, moment: datetime) -> Event:
 
 
 def insert_events(connection: Connection, events: Sequence[Event]) -> None:
-    """Insert events, a statement for each table."""
+    """Insert events with one statement for each table."""
     order_ids = {
         table: iter(insert(connection, table, [e.order for e in events if e.order_table == table]))
         for table in ("sales_order", "purchase_order")

@@ -1,4 +1,4 @@
-"""A Totesys database of invented data: the real schema, and rows with the quirks of real ones."""
+"""A Totesys database of invented data: the real schema, and rows as odd as real ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, appli
 VALUES ('5f0c8a52-2f4b-4a6e-9a55-0d2c6a1f7b10', repeat('c0de', 16), now(), '20221103142000_init', 1)
 """
 
-# On the morning of the payment date, but never at a weekend: many payments stay unpaid for ever.
+# On the morning of the payment date, but never at a weekend: many payments stay unpaid.
 _PAY_WHAT_IS_DUE = """
 UPDATE payment
 SET paid = true,
@@ -64,8 +64,8 @@ def create(connection: Connection) -> None:
 def seed(connection: Connection, events: int = 2000, seed: int = 1) -> None:
     """Fill an empty schema: the small tables, and a number of business events.
 
-    The same arguments give the same rows. After every 100 events an attempt was rolled back, which
-    left gaps in the ids. Payments that were due have been paid.
+    The same arguments give the same rows. A transaction is rolled back after every 100 events,
+    which leaves gaps in the ids. Payments that are due are paid.
     """
     rng = Random(seed)
     connection.run(_MIGRATION)
@@ -81,7 +81,7 @@ def seed(connection: Connection, events: int = 2000, seed: int = 1) -> None:
 
 
 def add_events(connection: Connection, count: int, seed: int = 2) -> None:
-    """Add business events that happen now, each in a transaction of its own."""
+    """Add business events that happen now, each in its own transaction."""
     rng = Random(seed)
     references = read_references(connection)
     for _ in range(count):

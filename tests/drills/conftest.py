@@ -24,9 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print which fault puts which alarms on, and after how many minutes."""
+    """Print which alarms each fault fires, and after how many minutes."""
     if drills := config.stash[MATRIX]:
-        terminalreporter.section("drills: the alarms of each fault, and minutes until they are on")
+        terminalreporter.section("drills: the alarms of each fault, and minutes until they fire")
         for fault, outcome in drills.items():
             alarms = ", ".join(f"{name} {at:.0f}" for name, at in sorted(outcome.alarms.items()))
             terminalreporter.line(f"{fault:26} {len(outcome.mails)} mail(s)   {alarms or 'none'}")

@@ -1,4 +1,4 @@
-"""What surrounds a Lambda handler on AWS: its environment variables, its log, its last words."""
+"""What surrounds a Lambda handler on AWS: environment variables, log, and answers in its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Environment:
-    """One execution environment of a function: a process and a log stream of its own."""
+    """One execution environment of a function: a process with its own log stream."""
 
     def __init__(
         self, function: LambdaFunction, folders: list[Path], home: Path, endpoint: str
@@ -29,8 +29,8 @@ class Environment:
         Args:
             function: as deployed.
             folders: where it finds modules.
-            home: a folder for what it prints, until that is in the log.
-            endpoint: where it finds AWS.
+            home: a folder that keeps its output until the output is in the log.
+            endpoint: the address of AWS.
         """
         name = uuid.uuid4().hex
         self._function = function
@@ -66,7 +66,7 @@ class Environment:
         self._sandbox.stop()
 
     def _last_words(self, call: Call, answer: Answer) -> dict[str, str]:
-        """Return what AWS answers in the place of a handler that cannot."""
+        """Return what AWS answers in the place of a handler that can't."""
         if answer.kind == "timeout":
             name, what = "Sandbox.Timedout", f"Task timed out after {call.timeout:.2f} seconds"
         elif answer.kind == "exit":

@@ -1,4 +1,4 @@
-"""The files that a Lambda function sees: its zip, its layers' zips, and what the runtime brings."""
+"""The files that a Lambda function sees: its zip, its layers' zips, and the runtime's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lambda Runtime API, from which a runtime client takes events and to which it answers.
+"""The Lambda Runtime API, which gives a runtime client its events and takes its answers.
 
 The interface is AWS's own (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 """
@@ -114,4 +114,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: what matters is in the function's own log."""
+        """Print nothing: what matters is in the function's own log."""

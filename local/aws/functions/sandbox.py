@@ -1,7 +1,7 @@
 """One Lambda execution environment: a process in which AWS's own runtime client calls the handler.
 
-Nothing here knows the service, and the service sees nothing but what it sees on AWS: its zip, its
-layers, the libraries of the runtime, and its environment variables.
+The function sees only what it sees on AWS: its zip, its layers, the libraries of the runtime, and
+its environment variables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from local.aws.functions.runtime_api import Answer, Call, RuntimeApi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# AWS gives the import of the handler 10 seconds and then tries again; a busy laptop needs longer.
+# AWS allows 10 seconds for importing the handler and then tries again; a busy laptop needs longer.
 INIT_SECONDS = 60
 
 
