@@ -60,4 +60,4 @@ def test_the_picture_shows_every_widget(simulation):
     svg = to_svg(picture(simulation, 3 * TICK))
     texts = {each.text for each in ElementTree.fromstring(svg).iter()}
     assert {each["properties"]["title"] for each in widgets(simulation.resources)} <= texts
-    assert {"payment", "rows-held-back", "RunSeconds"} <= texts
+    assert {"payment", "rows-held-back", "ExecutionsFailed"} <= texts
