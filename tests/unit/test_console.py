@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local.console import log_line, table
+from local.console import log_line, table, timed
 
 ROOT = Path(__file__).resolve().parents[2]
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -82,6 +82,12 @@ def test_into_a_pipe_goes_plain_text():
     found = plain()
     assert not {"\x1b", "\r", *SPINNER} & set(found)
     assert without_seconds(found) == EXPECTED
+
+
+def test_into_a_pipe_the_title_goes_before_the_step_ends(capsys):
+    with timed("A step"):
+        assert capsys.readouterr().out == f"  A step{'.' * 56} "
+    assert without_seconds(capsys.readouterr().out) == " N s\n"
 
 
 def test_on_a_terminal_a_spinner_has_the_title_and_the_seconds_and_goes_away():
