@@ -7,10 +7,11 @@ PYTHON ?= $(shell for python in python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 INTERVAL ?= 600
+NEW_EVENTS ?= 0
 TESTS ?= not long
 STAGE ?= prod
 
-# What make installs is what its commands run: the venv's python also for `sls`.
+# Commands run what make installed; `sls` uses the venv's python, too.
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
@@ -21,49 +22,52 @@ setup: .venv/installed node_modules/installed ## install everything into .venv a
 
 .venv/installed: requirements.txt constraints.txt layers/pandas-pg8000/requirements.txt .python-version
 	@test -n "$(PYTHON)" || { echo "Python 3.13 is needed: pyenv install 3.13, or PYTHON=/path/to/it"; exit 1; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "1/3 making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "2/3 installing requirements.txt into .venv (a minute)"
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 node_modules/installed: package.json package-lock.json
 	@command -v npm >/dev/null || { echo "Node 20 or newer is needed, with npm"; exit 1; }
-	npm ci --no-audit --no-fund --loglevel=error
+	@echo "3/3 installing package.json into node_modules (half a minute)"
+	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 demo: setup ## run the whole service on this machine, once: database, deployment, two ingestions
-	python -m local.demo
+	@python -m local.demo
 
-local: setup ## keep the local stage up and ticking until Ctrl-C; INTERVAL=seconds between ticks
-	python -m local.serve --interval $(INTERVAL)
+local: setup ## keep a local stage up; INTERVAL=seconds between ticks, NEW_EVENTS=orders before each
+	@python -m local.serve --interval $(INTERVAL) --new-events $(NEW_EVENTS)
 
 contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
-	python -m local.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
+	python -m tools.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
 
-status: setup ## print how each table of a deployed STAGE stands (prod); JSON=1 for machines
-	@python -m local.status --stage $(STAGE) $(if $(JSON),--json)
+status: setup ## print where each table of a deployed STAGE stands (prod); JSON=1 for machines
+	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
-	python -m local.dashboard
+	python -m local.cloudwatch.dashboard
 
 bench: setup ## measure speed, memory and cost against psql and dlt, some ten minutes; draws docs/benchmarks.svg
 	python -m benchmarks
 
-test: lint ## lint and all tests but the long ones
+test: lint ## lint and every test but the long ones
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
 
-test-fast: setup ## unit and integration tests of a minute, for while you work
+test-fast: setup ## the unit and integration tests that take a minute, for while you work
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration \
 		TESTS="not long and not thorough"
 
-# Side by side, because each waits a lot: for servers, for writers, for the deployment.
+# In parallel, because each often waits: for servers, for writers, for the deployment.
 test-unit test-integration test-e2e: setup
 	python -m pytest -m "$(TESTS)" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
 
 test-long: setup ## the tests that take minutes
 	python -m pytest -m long
 
-drill: setup ## inject every fault into the local stage and print the alarms it puts on
+drill: setup ## inject every fault into a local stage and print which alarms fire
 	python -m pytest tests/drills
 
 lint: setup ## ruff and mypy
@@ -71,7 +75,7 @@ lint: setup ## ruff and mypy
 	ruff format --check
 	mypy
 
-format: setup ## let ruff mend what it can
+format: setup ## let ruff fix what it can
 	ruff check --fix
 	ruff format
 
@@ -83,8 +87,8 @@ package: setup ## build what `sls deploy` would upload, into .serverless
 	.venv-audit/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
 	@touch $@
 
-# All three are run, whatever the first one finds. An advisory that can't be asked for is a failure.
-audit: package .venv-audit/installed ## look for known holes: in the template, the Python and the Node packages
+# All three run, whatever the first one finds. If the advisories can't be fetched, that is a failure.
+audit: package .venv-audit/installed ## look for known vulnerabilities in the template, the Python and the Node packages
 	@failed=; \
 	.venv-audit/bin/checkov --config-file .checkov.yml -f .serverless/cloudformation-template-update-stack.json || failed=1; \
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r layers/pandas-pg8000/requirements.txt -r constraints.txt || failed=1; \

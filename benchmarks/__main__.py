@@ -6,44 +6,41 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from benchmarks import cost, million, ticks
 from benchmarks.cost import RESULTS
 from benchmarks.stage import show
-from local.svg import Panel, draw
+from local.charts import draw_columns, draw_lines, new_figure, set_title, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "docs" / "benchmarks.svg"
+WAYS = {
+    "psql": "psql, JSON",
+    "ours": "this service",
+    "dlt": "dlt",
+    "literal": "a literal\nimplementation of\nthe specification",
+}
 PACKAGES = ("pandas", "numpy", "pg8000", "boto3", "aws-lambda-powertools")
 
 
-def chart(found: dict[str, Any]) -> str:
-    """Return the chart: a load against others, and the idle tick by the number of tables."""
-    fewer, tables = found["million"]["fewer"], found["ticks"]["many_tables"]
-    names = {"psql": "psql, JSON", "ours": "this", "dlt": "dlt", "literal": "by the words"}
-    ways = [way for way in names if way in fewer]
-    loads = {names[way]: [(place + 0.5, fewer[way]["seconds"])] for place, way in enumerate(ways)}
-    idle = [(float(number), took) for number, took in tables.items()]
-    return draw(
-        [
-            Panel(
-                "Seconds for 100,000 rows",
-                loads,
-                len(ways),
-                {place + 0.5: names[way] for place, way in enumerate(ways)},
-                "bar",
-            ),
-            Panel(
-                "Milliseconds of an idle tick, by tables",
-                {"idle tick": idle},
-                max(number for number, _ in idle),
-                {number: f"{number:.0f}" for number, _ in idle},
-            ),
-        ]
-    )
+def chart(found: dict[str, Any]) -> Figure:
+    """Draw a load beside others', and the idle tick by the number of tables."""
+    figure, axes = new_figure([(2, 2.6)])
+    set_title(axes[0], "Seconds for 100,000 rows")
+    fewer = found["million"]["fewer"]
+    draw_columns(axes[0], {WAYS[way]: fewer[way]["seconds"] for way in WAYS if way in fewer})
+    set_title(axes[1], "Milliseconds of an idle tick, by the number of tables")
+    tables = found["ticks"]["many_tables"]
+    draw_lines(axes[1], {"idle tick": [(float(number), took) for number, took in tables.items()]})
+    axes[1].set_xticks([int(number) for number in tables])
+    axes[1].set_xlim(left=0)
+    return figure
 
 
 def main() -> None:
@@ -60,7 +57,7 @@ def main() -> None:
         *cost.rows(found, memory),
     ]
     show(rows)
-    CHART.write_text(chart(found))
+    CHART.write_text(to_svg(chart(found)))
 
 
 if __name__ == "__main__":

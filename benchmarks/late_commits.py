@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.peers.venv import peers_python
-from local.database import Server
+from local.totesys.database import Server
 from services.ingestion.new_rows import read_new_rows
 from shared.tables import Table
 from tests.helpers.storm import Figures, Read, storm

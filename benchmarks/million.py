@@ -24,7 +24,7 @@ from benchmarks.stage import DATABASE, orders_server, show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.database import Server
+    from local.totesys.database import Server
 
 ROWS, FEWER_ROWS, MANY_ROWS = 1_000_000, 100_000, 10_000_000
 REPEATS = 5

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.stage import DATABASE, orders_server
-from local.aws import LocalAws
+from local.aws.stand_in import LocalAws
 from shared.postgres.credentials import Credentials
 from shared.postgres.session import connect, disconnect
 

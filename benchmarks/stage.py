@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from local import totesys
-from local.database import Server
+from local.totesys.database import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

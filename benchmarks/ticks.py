@@ -31,7 +31,7 @@ from shared.tables import TABLES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.database import Server
+    from local.totesys.database import Server
 
 COLD_REPEATS = 9
 WARM_REPEATS = 25

@@ -1,1 +1,6 @@
-"""The local stage: what the service needs of AWS and of Totesys, on one machine."""
+"""The local stage: AWS and Totesys stood in for on one machine, without any code of the service."""
+
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""Whether what landed is what Totesys holds."""
+"""Compares what landed with what Totesys holds."""
 
 from __future__ import annotations
 

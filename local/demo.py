@@ -1,4 +1,4 @@
-"""`make demo`: the whole service on this machine, and what it did laid out to read."""
+"""`make demo`: run the whole service on this machine, and print what it did."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from local import totesys
 from local.comparison import compare
-from local.console import heading, interruptible, log_line, timed
+from local.console import heading, interruptible, log_line, print_table, table, timed
 from local.stage import LocalStage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from local.aws.execution import Execution
     from local.comparison import Comparison
-    from local.execution import Execution
 
 NEW_EVENTS = 10
 SHOWN_TABLE = "sales_order"
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     events = parser.parse_args(arguments).events
     interruptible()
     started = time.monotonic()
-    heading("A stage on this machine: nothing leaves it, and nothing is left of it at the end")
+    heading("A stage on this machine: it contacts no account, and leaves nothing behind")
     try:
         with LocalStage(events, timed) as stage:
             faults = play(stage)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("\nStopped. The stage is gone.")
     except RuntimeError as error:
         sys.exit(f"\n{error}")
-    heading("\n".join(faults) or "All that is in Totesys has landed, each row once.")
+    heading("\n".join(faults) or "Every row of Totesys has landed, exactly once.")
     print(f"It took {time.monotonic() - started:.0f} s. The stage is gone.")
     return 1 if faults else 0
 
@@ -79,14 +79,20 @@ def _run(stage: LocalStage) -> list[str]:
 
 
 def _show_tables(stage: LocalStage, comparisons: list[Comparison]) -> None:
-    print(f"  {'table':14} {'in Totesys':>10} {'landed':>8}   newest object")
-    for each in comparisons:
-        key = (stage.landed.keys(each.table) or ["none"])[-1]
-        print(f"  {each.table:14} {len(each.source_ids):10,} {len(each.landed_ids):8,}   {key}")
+    rows = [
+        (
+            each.table,
+            f"{len(each.source_ids):,}",
+            f"{len(each.landed_ids):,}",
+            (stage.landed.keys(each.table) or ["none"])[-1],
+        )
+        for each in comparisons
+    ]
+    print_table(table(("table", "in Totesys", "landed", "newest object"), rows, (0, 3)))
 
 
 def _readable(lines: list[str]) -> Iterator[str]:
-    """Leave out metrics and what repeats; the platform's REPORT has the times and the memory."""
+    """Yield log lines to read, without metrics; Lambda's REPORT has the times and the memory."""
     for line in lines:
         record = json.loads(line) if line.startswith("{") else {}
         if "level" in record:
@@ -107,13 +113,13 @@ def _show_lines(stage: LocalStage) -> None:
 def _execution_faults(execution: Execution) -> list[str]:
     if execution.status == "SUCCEEDED":
         return []
-    return [f"The execution {execution.status}: {execution.error}: {execution.cause}"]
+    return [f"The execution is {execution.status}: {execution.error}: {execution.cause}"]
 
 
 def _landing_faults(comparisons: list[Comparison]) -> list[str]:
     return [
-        f"{each.table}: {len(each.source_ids)} rows in Totesys, {len(each.landed_ids)} landed, "
-        "and not the same ids in the same order"
+        f"{each.table}: {len(each.source_ids)} rows in Totesys, {len(each.landed_ids)} landed; "
+        "the ids or their order differ"
         for each in comparisons
         if not each.equal
     ]

@@ -1,4 +1,4 @@
-"""What is in the bucket, for people and tests to look at."""
+"""Reads what landed, for people and tests to look at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 class Landed:
     """The objects that ingestion wrote to a bucket.
 
-    Knows the names that the specification gives them and nothing of the code that writes them.
+    Knows only the names in the specification, and nothing of the code that writes them.
     """
 
     def __init__(self, client: Any, bucket_name: str) -> None:

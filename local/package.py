@@ -11,23 +11,32 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local.aws import REPOSITORY, LocalAws
-from local.deployment import run_sls
+from local import REPOSITORY
+from local.aws.deployment import run_sls
+from local.aws.stand_in import LocalAws
+from local.console import interruptible, timed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Package a stage into .serverless and say how large the files are."""
+    """Package a stage into .serverless and print how large the files are."""
     parser = argparse.ArgumentParser(prog="python -m local.package", description=__doc__)
     parser.add_argument("--stage", default="prod", help="whose params are used (prod)")
     stage = parser.parse_args(arguments).stage
-    with LocalAws() as aws, tempfile.TemporaryDirectory() as folder:
-        try:
+    interruptible()
+    try:
+        with (
+            timed(f"sls package --stage {stage}"),
+            LocalAws() as aws,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             run_sls("package", stage, aws.subprocess_environ(), Path(folder) / "package.log")
-        except RuntimeError as error:
-            sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped.")
+    except RuntimeError as error:
+        sys.exit(f"{error}")
     for path in sorted((REPOSITORY / ".serverless").glob("*")):
         if path.is_file():
             print(f"{path.stat().st_size:>12,}  {path.relative_to(REPOSITORY)}")

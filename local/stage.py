@@ -1,6 +1,6 @@
-"""A whole stage on this machine: Totesys in PostgreSQL, and what `sls deploy` made in AWS's place.
+"""A whole stage on this machine: Totesys in PostgreSQL, and the service on the AWS stand-in.
 
-`with LocalStage() as stage:` starts it, and leaves nothing of it behind.
+`with LocalStage() as stage:` starts and deploys it, and removes it at the end.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local import totesys
-from local.aws import LocalAws
-from local.database import Server
-from local.deployment import run_sls
-from local.execution import Execution, execute
-from local.function_log import FunctionLog
+from local.aws.deployment import run_sls
+from local.aws.execution import Execution, execute
+from local.aws.function_log import FunctionLog
+from local.aws.stand_in import LocalAws
+from local.aws.template import decided, physical_names
 from local.landed import Landed
+from local.totesys.database import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ STAGE = "local"
 STACK = f"totesys-ingestion-{STAGE}"
 SECRET = f"{STAGE}/totesys"
 DATABASE = "totesys"
+BUCKET = "LandingBucket"  # its logical name
 
 
 def _silently(_title: str) -> AbstractContextManager[None]:
@@ -41,27 +43,29 @@ def _silently(_title: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the function answered: its result, or `errorType` and `errorMessage` if it failed."""
+    """A function's answer: its result, or `errorType` and `errorMessage` if it failed."""
 
     failed: bool
     payload: Any
 
 
 class LocalStage:
-    """The stage while it is up; a context manager.
+    """The stage while it runs; a context manager.
 
     Attributes:
+        stack: The name of its CloudFormation stack.
         server: The PostgreSQL server.
-        database: A connection to Totesys that may write.
+        database: A connection to Totesys, with write access.
         aws: The stand-in for AWS.
         landed: The bucket.
         log: The function's log.
-        function_name: The function.
-        reconcile_name: The function that runs at night.
+        function_name: The ingestion's function.
+        reconcile_name: The function of the nightly reconciliation.
         reconcile_log: Its log.
         state_machine_arn: The state machine.
     """
 
+    stack = STACK
     server: Server
     database: Connection
     aws: LocalAws
@@ -73,11 +77,11 @@ class LocalStage:
     state_machine_arn: str
 
     def __init__(self, events: int = 2000, step: Step = _silently) -> None:
-        """Prepare a stage; entering it is what starts it.
+        """Prepare a stage; entering it starts it.
 
         Args:
-            events: How many business events Totesys has seen, of three rows each.
-            step: Entered with a title around each step of the start.
+            events: How many business events, of three rows each, Totesys has at first.
+            step: Called with a title for a context manager around each step of the start.
         """
         self._events = events
         self._step = step
@@ -112,7 +116,7 @@ class LocalStage:
         return self._invoke(self.function_name, event)
 
     def reconcile(self) -> Invocation:
-        """Call the function that runs at night."""
+        """Call the function of the nightly reconciliation."""
         return self._invoke(self.reconcile_name, {})
 
     def _invoke(self, name: str, event: object) -> Invocation:
@@ -120,15 +124,22 @@ class LocalStage:
         answer = client.invoke(FunctionName=name, Payload=json.dumps(event))
         return Invocation("FunctionError" in answer, json.loads(answer["Payload"].read()))
 
+    def resources(self) -> dict[str, Any]:
+        """Return the resources of the deployed template; conditions are decided."""
+        client = self.aws.client("cloudformation")
+        template = client.get_template(StackName=STACK)["TemplateBody"]
+        resources: dict[str, Any] = decided(template["Resources"], template)
+        return resources
+
     def next_call_is_cold(self) -> None:
-        """Make the function start a new process; a change of its configuration does, as on AWS."""
+        """Change the configuration, so that the next call starts a new process, as on AWS."""
         client = self.aws.client("lambda")
         client.update_function_configuration(
             FunctionName=self.function_name, Description=f"cold start {uuid.uuid4()}"
         )
 
     def set_variables(self, **variables: str) -> None:
-        """Set environment variables of the function; the others stay as they are."""
+        """Set environment variables of the function and keep the others."""
         client = self.aws.client("lambda")
         found = client.get_function_configuration(FunctionName=self.function_name)
         client.update_function_configuration(
@@ -137,7 +148,7 @@ class LocalStage:
         )
 
     def set_secret(self, secret: Mapping[str, str | int]) -> None:
-        """Put other credentials of the database into Secrets Manager."""
+        """Replace the database's credentials in Secrets Manager."""
         client = self.aws.client("secretsmanager")
         client.put_secret_value(SecretId=SECRET, SecretString=json.dumps(secret))
 
@@ -156,16 +167,10 @@ class LocalStage:
         self._find_deployed()
 
     def _find_deployed(self) -> None:
-        client = self.aws.client("cloudformation")
-        pages = client.get_paginator("list_stack_resources").paginate(StackName=STACK)
-        names = {
-            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-            for page in pages
-            for resource in page["StackResourceSummaries"]
-        }
+        names = physical_names(self.aws.client("cloudformation"), STACK)
         self.function_name = names["IngestLambdaFunction"]
         self.state_machine_arn = names["IngestionStateMachine"]
-        self.landed = Landed(self.aws.client("s3"), names["LandingBucket"])
+        self.landed = Landed(self.aws.client("s3"), names[BUCKET])
         self.log = FunctionLog(self.aws.client("logs"), self.function_name)
         self.reconcile_name = names["ReconcileLambdaFunction"]
         self.reconcile_log = FunctionLog(self.aws.client("logs"), self.reconcile_name)

@@ -10,7 +10,7 @@ import pytest
 from pg8000.exceptions import InterfaceError
 
 from local import totesys as totesys_database
-from local.database import ADMIN, Server
+from local.totesys.database import ADMIN, Server
 from shared import telemetry
 from tests.helpers.processes import processes_of
 from tests.helpers.untold import telling

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.simulation import record
-from local.template import deployed_resources
+from local.cloudwatch.simulation import record
 from tests.helpers.drills import state_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local.simulation import Recording
+    from local.cloudwatch.simulation import Recording
     from local.stage import LocalStage
     from tests.helpers.drills import Outcome
 
@@ -25,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print which alarms each fault makes fire, and after how many minutes."""
+    """Print which alarms each fault fires, and after how many minutes."""
     if drills := config.stash[MATRIX]:
         terminalreporter.section("drills: the alarms of each fault, and minutes until they fire")
         for fault, outcome in drills.items():
@@ -42,7 +41,7 @@ def matrix(pytestconfig: pytest.Config) -> dict[str, Outcome]:
 @pytest.fixture(scope="session")
 def resources(stage: LocalStage) -> dict[str, Any]:
     """The resources of the compiled template."""
-    return deployed_resources(stage)
+    return stage.resources()
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from xml.etree import ElementTree
 import pytest
 
 from local import totesys
-from local.alarms import Alarms
-from local.dashboard import picture
-from local.metrics import metric_key
-from local.simulation import Simulation, record
-from local.widgets import shown, widgets
+from local.charts import to_svg
+from local.cloudwatch.alarms import Alarms
+from local.cloudwatch.dashboard import picture
+from local.cloudwatch.metrics import metric_key
+from local.cloudwatch.simulation import Simulation, record
+from local.cloudwatch.widgets import shown, widgets
 from shared.tables import TABLES
 
 pytestmark = pytest.mark.e2e
@@ -56,6 +57,7 @@ def test_rows_are_shown_by_table(simulation):
 
 
 def test_the_picture_shows_every_widget(simulation):
-    texts = {each.text for each in ElementTree.fromstring(picture(simulation, 3 * TICK)).iter()}
+    svg = to_svg(picture(simulation, 3 * TICK))
+    texts = {each.text for each in ElementTree.fromstring(svg).iter()}
     assert {each["properties"]["title"] for each in widgets(simulation.resources)} <= texts
-    assert {"payment", "rows-held-back", "RunSeconds"} <= texts
+    assert {"payment", "rows-held-back", "ExecutionsFailed"} <= texts

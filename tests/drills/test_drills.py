@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from local.function_log import Metric
-from local.simulation import Recording, record, recorded
+from local.aws.function_log import Metric
+from local.cloudwatch.simulation import Recording, record, recorded
 from tests.helpers import stage_faults
 from tests.helpers.drills import Days, drill, nights, state_machine
 from tests.helpers.pages import minutes_to_fire

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from local import totesys
-from local.simulation import record
+from local.cloudwatch.simulation import record
 from local.stage import LocalStage
 from tests.helpers import stage_faults
 from tests.helpers.drills import TICKS_A_DAY, Days, drill

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local import totesys
+from local.aws.deployment import run_sls
 from local.comparison import compare
-from local.deployment import run_sls
 from local.stage import STAGE, LocalStage
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from local.stage import LocalStage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local.execution import Execution
+    from local.aws.execution import Execution
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.log_filters import matches
+from local.cloudwatch.log_filters import matches
 from local.stage import LocalStage
 from tests.helpers.cloudwatch import metric_filters
 from tests.helpers.drifts import DRIFTS, WAVES, Damage, said, values_of

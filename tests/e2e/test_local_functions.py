@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from local.aws import REPOSITORY, LocalAws
-from local.function_log import FunctionLog, Metric
+from local import REPOSITORY
+from local.aws.function_log import FunctionLog, Metric
+from local.aws.stand_in import LocalAws
 from tests.helpers.processes import processes_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local import totesys
-from local.aws import REPOSITORY
+from local import REPOSITORY, totesys
 
 if TYPE_CHECKING:
     from local.stage import LocalStage
@@ -22,7 +21,7 @@ REPLAY = {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 500}}
 
 def status(stage: LocalStage, *options: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "local.status", "--stage", "local", *options],
+        [sys.executable, "-m", "tools.status", "--stage", "local", *options],
         cwd=REPOSITORY,
         env=stage.aws.subprocess_environ(),
         capture_output=True,

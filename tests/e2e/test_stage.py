@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pg8000.native import identifier
 
-from local import demo, totesys
-from local.aws import REPOSITORY
+from local import REPOSITORY, demo, totesys
+from local.aws.deployment import SLS
+from local.aws.schedule import scheduled
 from local.comparison import compare
-from local.deployment import SLS
-from local.schedule import scheduled
 from local.stage import STACK
 from tests.helpers import stage_faults
 from tests.helpers.stage_faults import NEW_ADDRESS

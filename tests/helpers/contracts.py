@@ -13,12 +13,12 @@ import pandas as pd
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
-from local.contract import DATE, EMAIL
 from shared.contracts import schema
 from shared.contracts.contract import FRAME, load
 from shared.jsonlines import Json, to_json_lines
 from shared.postgres.catalogue import Column
 from shared.tables import Table
+from tools.contract import DATE, EMAIL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from local.alarms import MINUTE, Alarms
-from local.simulation import Simulation
+from local.cloudwatch.alarms import MINUTE, Alarms
+from local.cloudwatch.simulation import Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from local.function_log import Metric
-    from local.simulation import Recording
+    from local.aws.function_log import Metric
+    from local.cloudwatch.simulation import Recording
     from local.stage import LocalStage
 
 TICK = 600

@@ -7,8 +7,8 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from local.database import PASSWORD
-from local.master_data import master_rows
+from local.totesys.database import PASSWORD
+from local.totesys.master_data import master_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from local.database import Server
-from local.postgres import Programs
+from local.totesys.database import Server
+from local.totesys.postgres import Programs
 from tests.conftest import Database
 from tests.helpers.changing import INSERT, SCHEMA, changed, check_both, update, write
 from tests.helpers.runs import Place

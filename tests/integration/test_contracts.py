@@ -13,7 +13,6 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from local.contract import main, make, write
 from services.ingestion import ingest
 from services.ingestion.new_rows import read_new_rows
 from shared.contracts import contract as contracts
@@ -22,10 +21,11 @@ from shared.contracts.contract import parse
 from shared.contracts.schema import POSTGRESQL_TYPE, nullable
 from shared.errors import ConfigError, IngestionError
 from shared.tables import TABLES, Table
-from tests.helpers import landed
+from tests.helpers import landed, pg_types
 from tests.helpers.contracts import broken_rows, contract_of
 from tests.helpers.runs import Place
 from tests.helpers.stage_faults import BAD_ORDER
+from tools.contract import main, make, write
 
 pytestmark = pytest.mark.thorough
 
@@ -121,6 +121,58 @@ def test_a_contract_is_made_of_any_table(database):
     assert text.count("\n") == len(contract) + 9  # a line a column: to be read, and to be diffed
 
 
+# What a schema may say of a value, by what the value lands as; of JSON its own type decides.
+LANDS_AS = {"number": {"integer", "number"}, "float": {"number"}, "text": {"string"}}
+NAMED_LIKE_OTHERS = """
+CREATE TYPE public."date" AS ENUM ('monday');
+CREATE TYPE public."numeric" AS (number integer);
+CREATE DOMAIN public."json" AS text;
+"""
+MORE_TYPES = {
+    "numeric(3,1)": {"integer", "number"},
+    "numeric(3,-2)": {"integer", "number"},
+    'public."date"': {"string"},
+    'public."numeric"': {"string"},
+    'public."json"': {"string"},
+    "xml": {"string"},
+    "jsonpath": {"string"},
+    "regclass": {"string"},
+    "box": {"string"},
+    "name[]": {"array"},
+    "numeric(3,1)[][]": {"array"},
+}
+
+
+def test_a_column_of_any_type_gets_a_schema(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run(NAMED_LIKE_OTHERS)
+    expected = {type_.name: LANDS_AS.get(type_.lands_as) for type_ in pg_types.TYPES} | MORE_TYPES
+    columns = ", ".join(f"c{number} {name}" for number, name in enumerate(expected))
+    connection.run(f"CREATE TABLE wide (wide_id serial, {columns})")
+    connection.run("INSERT INTO wide DEFAULT VALUES")
+    dated = f"c{[*expected].index('public."date"')}"
+    connection.run(f"INSERT INTO wide ({dated}) VALUES ('monday')")
+    text = make("wide", connection)
+    Draft202012Validator.check_schema(json.loads(text))
+    contract = parse("wide", text)
+    for number, (name, types) in enumerate(expected.items()):
+        said = contract[f"c{number}"]["type"]
+        assert said[-1] == "null", name
+        assert types is None or {*said[:-1]} <= types, name
+    assert violations(contract, read_new_rows(Table("wide"), 0, connection)) == []
+
+
+def test_a_domain_over_an_enum_has_its_labels(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run("CREATE DOMAIN mood__ AS mood_")
+    connection.run("CREATE TABLE moods (moods_id serial, mood mood_ NOT NULL, other mood__)")
+    contract = parse("moods", make("moods", connection))
+    assert contract["mood"]["enum"][:3] == ["", "glad", "NULL"]
+    assert contract["other"]["enum"] == [*contract["mood"]["enum"], None]
+
+
 def test_of_an_empty_table_a_contract_has_what_the_catalogue_says(database):
     connection = database.connect()
     connection.run("CREATE TABLE bare (bare_id serial, day text)")
@@ -134,7 +186,7 @@ def test_what_was_edited_is_not_overwritten(folder):
     write("currency", text, force=False)
     edited = text.replace("2147483647", "3")
     path.write_text(edited)
-    with pytest.raises(FileExistsError, match=r"currency\.json is there.*--force"):
+    with pytest.raises(FileExistsError, match=r"currency\.json exists and differs.*--force"):
         write("currency", text, force=False)
     assert path.read_text() == edited
     write("currency", text, force=True)
@@ -143,7 +195,7 @@ def test_what_was_edited_is_not_overwritten(folder):
 
 def test_the_command_makes_a_contract_of_the_local_totesys(folder, capsys):
     assert main(["currency"]) == 0
-    assert "currency.json is there: read it" in capsys.readouterr().out
+    assert "currency.json. Read it" in capsys.readouterr().out
     assert list(contract_of("currency")) == [
         "currency_id", "currency_code", "created_at", "last_updated"
     ]  # fmt: skip
@@ -196,7 +248,7 @@ lambda_handler({"tables": ["invoice", "currency"]}, context)
 @pytest.fixture
 def copied(totesys, bucket, aws, tmp_path):
     """A copy of the code to add a table to, and a command line in it."""
-    for folder in ("services", "shared", "local"):
+    for folder in ("services", "shared", "local", "tools"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     secret = f"{bucket.name}/totesys"
@@ -231,7 +283,7 @@ def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
     tables = folder / "shared/tables.py"
     first = '    "payment",\n'
     tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
-    python("-m", "local.contract", "invoice", "--stage", bucket.name)
+    python("-m", "tools.contract", "invoice", "--stage", bucket.name)
     said = python("-c", CALL)
     assert {line["level"] for line in said if "level" in line} == {"INFO"}
     assert [row["due"] for row in landed.rows(bucket, "invoice")] == ["2024-02-28", "2024-02-29"]

@@ -11,7 +11,7 @@ import pytest
 from pg8000.native import identifier
 
 from local import totesys as totesys_database
-from local.log_filters import matches
+from local.cloudwatch.log_filters import matches
 from services.ingestion import ingest
 from shared.tables import TABLES
 from tests.helpers import landed

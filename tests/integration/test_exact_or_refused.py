@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.database import Server
+from local.totesys.database import Server
 from services.ingestion import get_table_data
 from services.ingestion.new_rows import read_new_rows
 from shared.errors import SourceError, SourceUnavailableError

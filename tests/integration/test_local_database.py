@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pg8000.exceptions import DatabaseError, InterfaceError
 
-from local import postgres
-from local.database import READER, Server
-from local.postgres import PostgresError
+from local.totesys import postgres
+from local.totesys.database import READER, Server
+from local.totesys.postgres import PostgresError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it a
 
 _DIES_HARD = """
 import os, signal
-from local.database import Server
+from local.totesys.database import Server
 server = Server.start()
 print(server.host, (server.directory / "postmaster.pid").read_text().split()[0], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -85,7 +85,7 @@ def test_a_crash_loses_nothing_that_was_committed() -> None:
         server.restart("immediate")
         with closing(server.connect()) as connection:
             assert connection.run("SELECT id FROM kept") == [[1]]
-    with pytest.raises(PostgresError, match="stopped for good"):
+    with pytest.raises(PostgresError, match="has been stopped"):
         server.restart()
     server.stop()
 
@@ -140,7 +140,7 @@ def test_nothing_survives_a_parent_that_dies_hard() -> None:
 @as_root_only
 def test_root_is_told_about_a_closed_directory(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    with pytest.raises(PostgresError, match="is closed to the user nobody"):
+    with pytest.raises(PostgresError, match="user nobody has no access to"):
         Server.start(tmp_path / "cluster")
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pg8000.native import Connection
 
-    from local.database import Server
+    from local.totesys.database import Server
 
 pytestmark = pytest.mark.thorough
 

@@ -8,7 +8,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from local import totesys as totesys_database
-from local.function_log import emitted
+from local.aws.function_log import emitted
 from services.ingestion.handler import lambda_handler
 from shared.bucket import keys
 from shared.errors import IngestionError

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from pg8000.native import literal
 
-from local.database import PASSWORD
+from local.totesys.database import PASSWORD
 from services.ingestion.handler import lambda_handler as ingest_handler
 from services.reconciliation.handler import lambda_handler as reconcile_handler
 from shared.errors import SourceError

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from pg8000.exceptions import DatabaseError
 
-from local.database import ADMIN
+from local.totesys.database import ADMIN
 from services.ingestion import get_table_data
 from services.ingestion.handler import lambda_handler
 from shared.errors import PipelineError, SourceError, SourceUnavailableError

@@ -7,17 +7,18 @@ import time
 import uuid
 from datetime import UTC, datetime
 
+import boto3
 import pytest
 
-from local import standing, status
 from local import totesys as totesys_database
-from local.standing import stage_standing
 from services.ingestion import Limits, ingest
 from services.ingestion.handler import Settings
 from shared.clients import s3_client
 from shared.tables import TABLES
 from tests.helpers import landed
 from tests.helpers.exactly_once import restore
+from tools import standing, status
+from tools.standing import stage_standing
 
 pytestmark = pytest.mark.thorough
 
@@ -104,7 +105,7 @@ def test_so_many_objects_are_not_counted(totesys, bucket, settings, monkeypatch)
     monkeypatch.setattr(standing, "MOST_OBJECTS", 0)
     tables, notes = look(settings)
     assert tables["payment"].rows_today is None
-    assert "payment: more than 0 objects today: not counted." in notes
+    assert "payment: more than 0 objects today; their rows are not counted." in notes
 
 
 def test_before_anything_has_landed(settings):
@@ -114,7 +115,7 @@ def test_before_anything_has_landed(settings):
     assert (payment.rows_today, payment.held_back_rows) == (0, None)
     assert payment.highest_id
     [note] = notes
-    assert note.startswith("Held back: the log can't be read: ")
+    assert note.startswith("Held back: can't read the log: ")
 
 
 def test_a_database_out_of_reach_is_a_note(totesys, bucket, settings, aws):
@@ -151,6 +152,51 @@ def test_nothing_is_written_and_few_requests_are_made(totesys, bucket, settings)
     assert len(made) <= 5 * len(TABLES)
 
 
-def test_a_stage_that_is_not_there_is_named(aws):
-    with pytest.raises(SystemExit, match=r"totesys-ingestion-nowhere-ingest.* Is the stage deploy"):
-        status.main(["--stage", "nowhere"])
+@pytest.fixture
+def stages(aws, monkeypatch):
+    """Deploy a function with a name; all are gone at the end."""
+    client, made = aws("lambda"), []
+    trust = {"Version": "2012-10-17", "Statement": []}
+    role = aws("iam").create_role(
+        RoleName=f"role-{uuid.uuid4()}", AssumeRolePolicyDocument=json.dumps(trust)
+    )["Role"]["Arn"]
+
+    def deploy(name):
+        client.create_function(
+            FunctionName=name, Role=role, Runtime="python3.13", Handler="x.y", Code={"ZipFile": b""}
+        )
+        made.append(name)
+
+    yield deploy
+    for name in made:
+        client.delete_function(FunctionName=name)
+
+
+def test_where_the_stage_is_not_deployed_those_that_are_there_are_suggested(stages, capsys):
+    for name in ("totesys-ingestion-dev-ingest", "totesys-ingestion-local-ingest"):
+        stages(name)
+    for name in ("totesys-ingestion-dev-reconcile", "other-ingestion-x-ingest"):
+        stages(name)
+    with pytest.raises(SystemExit) as ended:
+        status.main(["--stage", "prod"])
+    assert ended.value.code == (
+        "There is no stage 'prod' in eu-west-2: no function totesys-ingestion-prod-ingest. "
+        "Deployed there: dev, local. Try: make status STAGE=dev"
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_where_no_stage_is_deployed_it_says_so(aws):
+    with pytest.raises(SystemExit, match=r"'prod' in eu-west-1: .* No stage is deployed there: "):
+        status.main(["--region", "eu-west-1"])
+
+
+def test_without_credentials_one_line_says_so(aws, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has found credentials before
+    with pytest.raises(SystemExit, match=r"can't be read: Unable to locate credentials\. Are reg"):
+        status.main([])

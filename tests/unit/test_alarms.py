@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.alarms import Alarms, holds, judge
-from local.function_log import Metric
-from local.metrics import Metrics, metric_key
+from local.aws.function_log import Metric
+from local.cloudwatch.alarms import Alarms, holds, judge
+from local.cloudwatch.metrics import Metrics, metric_key
 
 if TYPE_CHECKING:
-    from local.alarms import State
+    from local.cloudwatch.alarms import State
 
 TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")
 LATEST = "retained"  # the state it is in
@@ -137,7 +137,7 @@ def test_an_expression_is_calculated_where_there_are_values():
     found.evaluate(metrics(), 60)
     assert found.states["a"] == "OK"
     calculated["Metrics"][1]["Expression"] = "FILL(rows, 0)"
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="not simulated"):
         found.evaluate(metrics((0, 49)), 60)
 
 
@@ -157,7 +157,7 @@ def test_rules_of_composite_alarms(rule, expected):
 
 @pytest.mark.parametrize("rule", ['ALARM("literal")', "AT_LEAST(1, ALARM)", "__import__('os')"])
 def test_rules_of_other_forms_are_refused(rule):
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="not simulated"):
         holds(rule, {})
 
 
@@ -168,4 +168,4 @@ def test_messages_are_sent_when_the_state_changes():
         found.evaluate(rows, 60 * minute)
     assert found.messages("ALARM") == [720, 4020]
     assert found.messages("OK") == [60, 1020, 4320]
-    assert found.went_on() == {"a"}
+    assert found.fired() == {"a"}

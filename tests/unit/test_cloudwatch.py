@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.log_filters import matches
+from local.cloudwatch.log_filters import matches
 from tests.helpers.cloudwatch import metric_filters
 
 ERROR = '{ $.level = "ERROR" }'

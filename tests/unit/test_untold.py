@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local.database import PASSWORD
+from local.totesys.database import PASSWORD
 from shared.telemetry import logger
 from tests.helpers.untold import telling, untold
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.aws import LocalAws
+from local.aws.stand_in import LocalAws
 from tests.e2e.package.packaged import REPOSITORY, SWITCHED, Package, Stack
 from tests.e2e.package.third import with_third_function
 

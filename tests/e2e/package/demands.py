@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from local.log_filters import matches
+from local.cloudwatch.log_filters import matches
 from tests.e2e.package.packaged import dimensions, listed, metrics, role_of
 
 if TYPE_CHECKING:

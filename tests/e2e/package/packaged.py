@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local.template import decided
+from local.aws.template import decided
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

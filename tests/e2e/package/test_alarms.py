@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.alarms import holds
+from local.cloudwatch.alarms import holds
 from tests.e2e.package.demands import attempts, fires
 from tests.e2e.package.packaged import (
     REPOSITORY,
@@ -23,7 +23,7 @@ from tests.e2e.package.packaged import (
 )
 
 if TYPE_CHECKING:
-    from local.alarms import State
+    from local.cloudwatch.alarms import State
     from tests.e2e.package.packaged import Package, Stack
 
 pytestmark = pytest.mark.e2e

@@ -51,7 +51,7 @@ def test_certificates_are_roots_of_their_region_for_decades(path: Path):
 
 def test_files_are_what_the_script_writes(tmp_path: Path):
     again = tmp_path / "again"
-    subprocess.run(["node", REPOSITORY / "scripts" / "rds-ca.mjs", again], check=True)
+    subprocess.run(["node", REPOSITORY / "tools" / "rds-ca.mjs", again], check=True)
     assert {path.name: path.read_text() for path in again.iterdir()} == {
         path.name: path.read_text() for path in FILES
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import validate
 
-from local.widgets import widgets
+from local.cloudwatch.widgets import widgets
 
 if TYPE_CHECKING:
     from tests.e2e.package.packaged import Stack

@@ -1,0 +1,1 @@
+"""A simulator of CloudWatch in simulated time, modelled on AWS's documentation of alarms."""

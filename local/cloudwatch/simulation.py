@@ -1,0 +1,130 @@
+"""CloudWatch of a local stage in simulated time: executions are recorded, then played.
+
+An execution is recorded once, with its real log lines, and can be played at many times. The
+service's metrics come from these lines. AWS's own metrics, which the stand-in does not make, come
+from what happened: calls of the function from Lambda's REPORT lines, executions from their status.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from local.aws.function_log import Metric, calls, emitted
+from local.cloudwatch.alarms import MINUTE, Alarms
+from local.cloudwatch.log_filters import matches
+from local.cloudwatch.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from local.stage import LocalStage
+
+# The longest that the state machine waits before it calls the function again.
+PAUSE_SECONDS = 60
+EXECUTION_SECONDS = 570
+_EXECUTIONS = {
+    "FAILED": "ExecutionsFailed",
+    "TIMED_OUT": "ExecutionsTimedOut",
+    "ABORTED": "ExecutionsAborted",
+    "SUCCEEDED": "ExecutionsSucceeded",
+}
+_DURATION = re.compile(r"\tDuration: ([\d.]+) ms")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What an execution left behind.
+
+    Attributes:
+        calls: the log lines of each call of the function.
+        status: how it ended.
+        timeout: the function's, in seconds. Durations are scaled to the declared timeout.
+    """
+
+    calls: Sequence[Sequence[str]]
+    status: str = "SUCCEEDED"
+    timeout: float = 240
+
+
+def record(stage: LocalStage, event: object = None) -> Recording:
+    """Run the state machine to its end and return the recording."""
+    seen = len(stage.log.lines())
+    status = stage.run(event).status
+    return recorded(stage, seen, status)
+
+
+def recorded(stage: LocalStage, seen: int, status: str) -> Recording:
+    """Return the recording of an execution whose log lines are those after the first `seen`."""
+    configuration = stage.aws.client("lambda").get_function_configuration(
+        FunctionName=stage.function_name
+    )
+    found = list(calls(stage.log.lines()[seen:]))
+    return Recording(found, status, configuration["Timeout"])
+
+
+@dataclass
+class Simulation:
+    """A stage's CloudWatch since its deployment.
+
+    Attributes:
+        resources: the resources of the compiled template, conditions decided.
+        alarms: the stage's alarms.
+        metrics: all values so far.
+        second: the time.
+    """
+
+    resources: Mapping[str, Any]
+    alarms: Alarms
+    metrics: Metrics = field(default_factory=Metrics)
+    second: float = 0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; alarms are evaluated every minute."""
+        end = self.second + seconds
+        for minute in range(int(self.second // MINUTE) + 1, int(end // MINUTE) + 1):
+            self.alarms.evaluate(self.metrics, minute * MINUTE)
+        self.second = end
+
+    def play(self, recording: Recording) -> None:
+        """Let an execution begin now; its later values are added already, but are not seen yet."""
+        at = self.second
+        for lines in recording.calls:
+            at = self._play_call(lines, at, self._timeout / recording.timeout) + PAUSE_SECONDS
+        ended = self.second + EXECUTION_SECONDS if recording.status == "TIMED_OUT" else at
+        self.add("AWS/States", _EXECUTIONS[recording.status], ended)
+
+    def add(self, namespace: str, name: str, at: float, value: float = 1) -> None:
+        """Add a value of one of AWS's own metrics."""
+        dimensions = {
+            "AWS/States": {"StateMachineArn": "IngestionStateMachine"},
+            "AWS/Lambda": {"FunctionName": "IngestLambdaFunction"},
+            "AWS/Events": {"RuleName": "IngestionStepFunctionsEventsRuleSchedule1"},
+        }[namespace]
+        self.metrics.add(at, Metric(namespace, name, dimensions, value))
+
+    @property
+    def _timeout(self) -> float:
+        return float(self.resources["IngestLambdaFunction"]["Properties"]["Timeout"])
+
+    def _play_call(self, lines: Sequence[str], at: float, scale: float) -> float:
+        """Take the metrics of a call that begins at a time; return when it ends."""
+        report = lines[-1]
+        milliseconds = float(_DURATION.findall(report)[0]) * scale
+        end = at + milliseconds / 1000
+        self.add("AWS/Lambda", "Duration", at, milliseconds)
+        self.add("AWS/Lambda", "Errors", at, "\tStatus: " in report)
+        for line in lines:
+            for metric in (*emitted(line), *self._counted(line)):
+                self.metrics.add(end, metric)
+        return end
+
+    def _counted(self, line: str) -> Iterator[Metric]:
+        """Yield what the metric filters make of a line."""
+        for resource in self.resources.values():
+            if resource["Type"] == "AWS::Logs::MetricFilter":
+                for made in resource["Properties"]["MetricTransformations"]:
+                    found = matches(resource["Properties"]["FilterPattern"], line)
+                    value = float(made["MetricValue"] if found else made["DefaultValue"])
+                    yield Metric(made["MetricNamespace"], made["MetricName"], {}, value)

@@ -1,5 +1,0 @@
-"""Runs deployed Lambda functions the way AWS does, without containers."""
-
-from local.functions.pool import Functions
-
-__all__ = ["Functions"]

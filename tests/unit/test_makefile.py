@@ -1,0 +1,58 @@
+"""What the Makefile passes on, and what it says while it works."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from local.aws.stand_in import REGION as LOCAL_REGION
+from tools.stages import REGION
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def commands(*arguments):
+    """What make would run, without running it."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        (["local"], "python -m local.serve --interval 600 --new-events 0\n"),
+        (
+            ["local", "INTERVAL=5", "NEW_EVENTS=7"],
+            "python -m local.serve --interval 5 --new-events 7\n",
+        ),
+        (["status"], "python -m tools.status --stage prod \n"),
+        (["status", "STAGE=dev", "JSON=1"], "python -m tools.status --stage dev --json\n"),
+        (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
+        (
+            ["contract", "TABLE=a b", "STAGE=dev", "FORCE=1"],
+            "python -m tools.contract 'a b' --stage dev --force\n",
+        ),
+    ],
+)
+def test_variables_reach_the_command(given, passed_on):
+    assert commands(*given).endswith(passed_on)
+
+
+def test_setup_says_what_it_does_step_by_step():
+    said = commands("setup", "--what-if=requirements.txt", "--what-if=package.json")
+    steps = [line for line in said.splitlines() if line.startswith("echo ")]
+    assert [step[6] for step in steps] == ["1", "2", "3"]
+
+
+def test_the_default_region_is_where_it_is_deployed():
+    deployed = yaml.safe_load((ROOT / "serverless.yml").read_text())["provider"]["region"]
+    assert {REGION, LOCAL_REGION} == {deployed}

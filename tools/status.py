@@ -1,0 +1,96 @@
+"""`make status STAGE=prod`: how each table of a deployed stage stands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError
+
+from local.console import print_table, table, waiting
+from services.ingestion.handler import Settings
+from shared.errors import PipelineError
+from tools.stages import REGION, function_name, function_variables
+from tools.standing import StageStanding, Standing, stage_standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNKNOWN = "-"
+_HEADINGS = (
+    *("table", "in source", "watermark", "age", "today"),
+    *("held back", "changes", "rows", "last batch"),
+)
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print how the tables stand."""
+    parser = argparse.ArgumentParser(prog="python -m tools.status", description=__doc__)
+    parser.add_argument("--stage", default="prod", help="its name (prod)")
+    parser.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    options = parser.parse_args(arguments)
+    os.environ["AWS_DEFAULT_REGION"] = options.region
+    now = datetime.now(UTC)
+    try:
+        with nullcontext() if options.json else waiting(f"Reading the stage {options.stage}"):
+            settings = Settings.from_env(function_variables(options.stage, options.region))
+            stage = stage_standing(function_name(options.stage), settings, now)
+    except (PipelineError, BotoCoreError) as error:
+        sys.exit(str(error))
+    if options.json:
+        print(as_json(stage))
+    else:
+        print(f"Stage {options.stage}, s3://{settings.bucket_name}, {now:%Y-%m-%d %H:%M:%S} UTC\n")
+        print_table(table_lines(stage))
+        for note in stage.notes:
+            print(f"\n{note}")
+    return 0
+
+
+def as_json(stage: StageStanding) -> str:
+    """Return an object with the `tables` by name, and the `notes`."""
+    tables = {each.table: asdict(each) for each in stage.tables}
+    return json.dumps({"tables": tables, "notes": stage.notes}, indent=1)
+
+
+def table_lines(stage: StageStanding) -> list[str]:
+    """Return the lines of a table to read."""
+    return table(_HEADINGS, [_cells(each) for each in stage.tables], (0, len(_HEADINGS) - 1))
+
+
+def _cells(standing: Standing) -> tuple[str, ...]:
+    return (
+        standing.table,
+        _number(standing.highest_id),
+        _number(standing.watermark),
+        duration(standing.age_seconds),
+        _number(standing.rows_today),
+        _number(standing.held_back_rows),
+        _number(standing.changes),
+        _number(standing.last_rows),
+        standing.last_key or UNKNOWN,
+    )
+
+
+def duration(seconds: int | None) -> str:
+    """Return a time in the largest unit it fills, such as `3 min`."""
+    if seconds is None:
+        return UNKNOWN
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}"
+
+
+def _number(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
