@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.peers.venv import peers_python
+from local.storms.storm import Figures, Read, storm
+from local.storms.writers import PLAIN, create_tables
 from local.totesys.database import Server
 from services.ingestion.new_rows import read_new_rows
 from shared.tables import Table
-from tests.helpers.storm import Figures, Read, storm
-from tests.helpers.writers import PLAIN, create_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from pg8000.exceptions import InterfaceError
 from local import totesys as totesys_database
 from local.totesys.database import ADMIN, Server
 from shared import telemetry
-from tests.helpers.processes import processes_of
-from tests.helpers.untold import telling
+from tests.helpers.faults.processes import processes_of
+from tests.helpers.oracle.untold import telling
 
 if TYPE_CHECKING:
     import logging

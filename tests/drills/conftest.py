@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.cloudwatch.simulation import record
-from tests.helpers.drills import state_machine
+from tests.helpers.runs.drills import state_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local.cloudwatch.simulation import Recording
     from local.stage import LocalStage
-    from tests.helpers.drills import Outcome
+    from tests.helpers.runs.drills import Outcome
 
 MATRIX = pytest.StashKey[dict[str, "Outcome"]]()
 

@@ -15,16 +15,16 @@ import pytest
 
 from local.aws.function_log import Metric
 from local.cloudwatch.simulation import Recording, record, recorded
-from tests.helpers import stage_faults
-from tests.helpers.drills import Days, drill, nights, state_machine
-from tests.helpers.pages import minutes_to_fire
+from tests.helpers.faults import stage_faults
+from tests.helpers.oracle.pages import minutes_to_fire
+from tests.helpers.runs.drills import Days, drill, nights, state_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from local.stage import LocalStage
-    from tests.helpers.drills import Outcome
+    from tests.helpers.runs.drills import Outcome
 
 pytestmark = pytest.mark.e2e
 

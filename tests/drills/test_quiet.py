@@ -11,8 +11,8 @@ import pytest
 from local import totesys
 from local.cloudwatch.simulation import record
 from local.stage import LocalStage
-from tests.helpers import stage_faults
-from tests.helpers.drills import TICKS_A_DAY, Days, drill
+from tests.helpers.faults import stage_faults
+from tests.helpers.runs.drills import TICKS_A_DAY, Days, drill
 
 pytestmark = pytest.mark.e2e
 

@@ -9,8 +9,8 @@ import pytest
 
 from local.cloudwatch.log_filters import matches
 from local.stage import LocalStage
-from tests.helpers.cloudwatch import metric_filters
-from tests.helpers.drifts import DRIFTS, WAVES, Damage, said, values_of
+from tests.helpers.faults.drifts import DRIFTS, WAVES, Damage, said, values_of
+from tests.helpers.oracle.cloudwatch import metric_filters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import pytest
 from local import REPOSITORY
 from local.aws.function_log import FunctionLog, Metric
 from local.aws.stand_in import LocalAws
-from tests.helpers.processes import processes_of
+from tests.helpers.faults.processes import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

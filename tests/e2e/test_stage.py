@@ -17,8 +17,8 @@ from local.aws.deployment import SLS
 from local.aws.schedule import scheduled
 from local.comparison import compare
 from local.stage import STACK
-from tests.helpers import stage_faults
-from tests.helpers.stage_faults import NEW_ADDRESS
+from tests.helpers.faults import stage_faults
+from tests.helpers.faults.stage_faults import NEW_ADDRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from shared import telemetry
 from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
 from shared.postgres.credentials import secrets_provider
-from tests.helpers.steps import Immediately
+from tests.helpers.faults.steps import Immediately
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,9 +12,17 @@ from itertools import islice
 
 import pytest
 
-from tests.helpers.change_schedules import Budget, Explorer, Key, Saved, Scan, Violation, start
-from tests.helpers.scripted import maximal, requests_of_model
-from tests.helpers.scripted_changes import Time, requests_of_ingest
+from tests.helpers.models.change_schedules import (
+    Budget,
+    Explorer,
+    Key,
+    Saved,
+    Scan,
+    Violation,
+    start,
+)
+from tests.helpers.models.scripted import maximal, requests_of_model
+from tests.helpers.models.scripted_changes import Time, requests_of_ingest
 
 # Runs with a smaller limit have to go beyond it where a larger batch was claimed, and some run out
 # of time: after so many batches, and after so many rows looked at for changes.

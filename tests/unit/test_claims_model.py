@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from tests.helpers.interleavings import (
+from tests.helpers.models.interleavings import (
     ALL,
     LATEST,
     ONCE,
@@ -22,7 +22,7 @@ from tests.helpers.interleavings import (
     Violation,
     start,
 )
-from tests.helpers.scripted import (
+from tests.helpers.models.scripted import (
     maximal,
     requests_of_functions,
     requests_of_ingest,

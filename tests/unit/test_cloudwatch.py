@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from local.cloudwatch.log_filters import matches
-from tests.helpers.cloudwatch import metric_filters
+from tests.helpers.oracle.cloudwatch import metric_filters
 
 ERROR = '{ $.level = "ERROR" }'
 

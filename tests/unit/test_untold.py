@@ -6,7 +6,7 @@ import pytest
 
 from local.totesys.database import PASSWORD
 from shared.telemetry import logger
-from tests.helpers.untold import telling, untold
+from tests.helpers.oracle.untold import telling, untold
 
 
 @pytest.mark.parametrize(

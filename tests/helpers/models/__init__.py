@@ -1,0 +1,1 @@
+"""Models of the protocols, every schedule of them explored, and the code answered from a script."""

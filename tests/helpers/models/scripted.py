@@ -1,0 +1,252 @@
+"""The real code, answered from a script: which request it makes next, given the answers so far.
+
+Stands between `ingest` and both boto3 and the database, and speaks the language of
+`tests.helpers.models.interleavings`, so that the model can be held against the code.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from botocore.exceptions import ClientError
+
+from services.ingestion import (
+    Limits,
+    get_latest_id,
+    ingest,
+    read_ahead,
+    standing,
+    write_table_data,
+)
+from services.ingestion import table as table_module
+from shared.bucket import keys
+from shared.postgres.catalogue import Column, Description
+from shared.postgres.reader import Batch
+from shared.postgres.survey import Survey
+from shared.tables import Table
+from tests.helpers.faults.steps import Immediately
+from tests.helpers.models.interleavings import Key, Latest, Program, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pytest
+
+    type History = tuple[str, tuple[Any, ...]]
+
+TABLE = Table("thing")
+
+
+class Unanswered(BaseException):
+    """The script has ended; a BaseException, because the code under test catches all others."""
+
+
+class Script:
+    """Answers to the requests of a run, in their order.
+
+    Attributes:
+        requests: those made so far.
+    """
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        self.requests: list[Request] = []
+        self._answers = answers
+
+    def ask(self, *request: Any) -> Any:
+        """Return the answer to the next request; end the run where there is none."""
+        if len(self.requests) <= len(self._answers):
+            self.requests.append(request)
+        if len(self.requests) > len(self._answers):
+            raise Unanswered
+        return self._answers[len(self.requests) - 1]
+
+
+class Double(Script):
+    """A client of S3 and a source that answer from a script and keep the requests."""
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        super().__init__(answers)
+        self._latest_was_read = threading.Event()
+
+    def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        name = Key.rpartition("/")[2]
+        if name == "latest.json":
+            try:
+                latest = self.ask("read latest")
+            finally:
+                self._latest_was_read.set()
+            return body_of(latest and _latest_json(latest), repr(latest))
+        claimed = self.ask("read claim", int(name.removesuffix(".json")))
+        return body_of(claimed and {"key": format_key(claimed)})
+
+    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        rows = self.ask("head", parse_key(Key))
+        if rows is None:
+            raise s3_error("404", 404)
+        return {"Metadata": {"rows": str(rows)}}
+
+    def get_paginator(self, operation: str) -> SimpleNamespace:
+        assert operation == "list_objects_v2"
+        return SimpleNamespace(paginate=self._paginate)
+
+    def _paginate(
+        self, Bucket: str, Prefix: str, Delimiter: str, StartAfter: str
+    ) -> Iterator[dict[str, Any]]:
+        key = self.ask("list")
+        yield {"Contents": [{"Key": format_key(key)}]} if key else {}
+
+    def put_object(
+        self,
+        Bucket: str,
+        Key: str,
+        Body: bytes,
+        IfNoneMatch: str | None = None,
+        IfMatch: str | None = None,
+        Metadata: dict[str, str] | None = None,
+    ) -> dict[str, str]:
+        if Key.endswith("/latest.json"):
+            said = json.loads(Body)
+            maker = _MAKERS[said["timestamp"]]
+            latest = Latest(said["latest_row_id"], maker, said["rows_ingested"])
+            assert IfMatch or IfNoneMatch == "*"
+            etag = repr(latest)
+            taken = self.ask("write latest", _LATESTS.get(IfMatch), latest)
+            _LATESTS[etag] = latest
+        else:
+            assert IfNoneMatch == "*"
+            taken, etag = self._create(Key, Body, Metadata), ""
+        if not taken:
+            raise s3_error("PreconditionFailed", 412)
+        return {"ETag": etag}
+
+    def _create(self, key: str, body: bytes, metadata: dict[str, str] | None) -> bool:
+        if keys.is_claim_key(key):
+            above = int(key.rpartition("/")[2].removesuffix(".json"))
+            return bool(self.ask("create claim", above, parse_key(json.loads(body)["key"])))
+        rows = tuple(json.loads(line)[TABLE.id_column] for line in body.splitlines())
+        assert metadata == {"rows": str(len(rows))}
+        return bool(self.ask("create object", parse_key(key), rows))
+
+    def read_survey(self, _tables: Sequence[Table], _connection: Any, *, with_ids: bool) -> Survey:
+        assert with_ids
+        self._latest_was_read.wait()  # which the run asks for meanwhile
+        if not self._answers:
+            raise Unanswered
+        at = self._answers[0].row_id if self._answers[0] else 0
+        return Survey({TABLE.name: at + int(self.ask("look for news", at))})
+
+    def read_new_rows(
+        self,
+        table: Table,
+        row_id: int,
+        _connection: Any,
+        limit: int | None = None,
+        *,
+        wait_seconds: float = 0,
+    ) -> Batch:
+        rows = self.ask("read rows", row_id, limit)
+        frame = pd.DataFrame({table.id_column: list(rows)}, dtype="int64")
+        return batch_of(frame, more=len(rows) == limit)
+
+    def read_settled_rows(self, table: Table, above: int, to: int, _connection: Any) -> Batch:
+        rows = self.ask("read settled rows", above, to)
+        return batch_of(pd.DataFrame({table.id_column: list(rows)}, dtype="int64"))
+
+
+def maximal(histories: Iterable[History]) -> Iterator[History]:
+    """Yield the histories that are not the beginning of another one."""
+    ordered = sorted(histories, key=repr)
+    beginnings = {(name, history[:-1]) for name, history in ordered}
+    return (one for one in ordered if one not in beginnings)
+
+
+def requests_of_model(program: Program, name: str, history: Sequence[Any]) -> list[Request]:
+    """Return the requests a model's run makes that gets these answers, as the code's below."""
+    model, requests, answer = program(name), [], None
+    for following in (*history, None):
+        try:
+            requests.append(model.send(answer))
+        except StopIteration:
+            break
+        answer = following
+    return requests
+
+
+def requests_of_ingest(
+    name: str, batch_rows: int, answers: Sequence[Any], monkeypatch: pytest.MonkeyPatch
+) -> list[Request]:
+    """Return the requests a run makes that gets these answers: one more, unless it ends."""
+    double = Double(answers)
+    monkeypatch.setattr(table_module, "read_settled_rows", double.read_settled_rows)
+    monkeypatch.setattr(read_ahead, "new_rows", double)
+    monkeypatch.setattr(read_ahead, "ThreadPoolExecutor", Immediately)
+    monkeypatch.setattr(standing, "read_survey", double.read_survey)
+    monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
+    limits = Limits(batch_rows, without_changes=(TABLE.name,))
+    with suppress(Unanswered):
+        ingest((TABLE.name,), double, None, "bucket", limits)  # type: ignore[arg-type]
+    return double.requests
+
+
+def requests_of_functions(
+    name: str, batch_rows: int, answers: Sequence[Any], monkeypatch: pytest.MonkeyPatch
+) -> list[Request]:
+    """Return the requests of the three functions, called one after the other, as above."""
+    double = Double(answers)
+    monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
+    with suppress(Unanswered):
+        row_id = get_latest_id(TABLE.name, double, "bucket")  # type: ignore[arg-type]
+        rows = double.read_new_rows(TABLE, row_id, None, batch_rows).rows
+        write_table_data(TABLE.name, rows, double, "bucket")  # type: ignore[arg-type]
+    return double.requests
+
+
+TIMESTAMPS = {name: f"2024-01-01T00-00-0{number}" for number, name in enumerate("ABCDE")}
+_MAKERS = {timestamp: name for name, timestamp in TIMESTAMPS.items()}
+_LATESTS: dict[str | None, Latest | None] = {None: None}
+
+
+def s3_error(code: str, status: int) -> ClientError:
+    """Return an error of S3's, as boto3 raises it."""
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "PutObject")  # type: ignore[arg-type]
+
+
+def body_of(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
+    """Return S3's answer to a GET of an object with this content; an error if there is none."""
+    if content is None:
+        raise s3_error("NoSuchKey", 404)
+    text = json.dumps(content).encode()
+    return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag}
+
+
+def _latest_json(latest: Latest) -> dict[str, Any]:
+    _LATESTS[repr(latest)] = latest
+    return {
+        "latest_row_id": latest.row_id,
+        "timestamp": TIMESTAMPS[latest.maker],
+        "rows_ingested": latest.rows,
+    }
+
+
+def format_key(key: Key) -> str:
+    """Return a model's key as it is in a bucket."""
+    return keys.format_data_key(TABLE, key.row_id, TIMESTAMPS[key.maker])
+
+
+def parse_key(key: str) -> Key:
+    """Return a key of a bucket as the models have it."""
+    parsed = keys.parse_data_key(key)
+    return Key(parsed.row_id, _MAKERS[parsed.timestamp])
+
+
+def batch_of(frame: pd.DataFrame, *, more: bool = False) -> Batch:
+    """Return rows of the table as a read returns them."""
+    columns = tuple(Column(str(name), "integer", "int4", "N", nullable=False) for name in frame)
+    description = Description(TABLE, columns, (), None, has_long_rows=False)
+    return Batch(description, frame, more=more)

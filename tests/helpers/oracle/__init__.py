@@ -1,0 +1,1 @@
+"""What must have landed, worked out without the code that lands it."""

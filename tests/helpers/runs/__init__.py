@@ -1,0 +1,1 @@
+"""Runs of the code, in a place of their own."""

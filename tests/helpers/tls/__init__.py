@@ -1,0 +1,1 @@
+"""A front that speaks TLS before the embedded server, and its certificates."""

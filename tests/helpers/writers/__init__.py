@@ -1,0 +1,1 @@
+"""Tables of every type, and sessions that write to them."""

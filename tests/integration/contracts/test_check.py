@@ -1,0 +1,301 @@
+"""The contracts and a real Totesys, how new ones are made, and runs without one to be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from services.ingestion import ingest
+from services.ingestion.new_rows import read_new_rows
+from shared.contracts import contract as contracts
+from shared.contracts.check import violations
+from shared.contracts.contract import parse
+from shared.contracts.schema import POSTGRESQL_TYPE, nullable
+from shared.errors import ConfigError, IngestionError
+from shared.tables import TABLES, Table
+from tests.helpers.faults.stage_faults import BAD_ORDER
+from tests.helpers.oracle import landed
+from tests.helpers.oracle.contracts import broken_rows, contract_of
+from tests.helpers.runs.place import Place
+from tests.helpers.writers import pg_types
+from tools.contract import main, make, write
+
+pytestmark = pytest.mark.thorough
+
+ROOT = Path(__file__).resolve().parents[3]
+
+ODD = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"');
+CREATE DOMAIN code AS varchar(4);
+CREATE TABLE odd (
+    odd_id bigserial PRIMARY KEY, small smallint, big bigint NOT NULL, amount numeric, ratio float8,
+    flag boolean NOT NULL, mood mood, mood_there mood NOT NULL, code code, name varchar(3) NOT NULL,
+    letters char(3), born date, day text, "e mail" text, at timestamp, at_utc timestamptz NOT NULL,
+    tags text[], info json, more jsonb NOT NULL, raw bytea, pause interval, address inet
+);
+INSERT INTO odd (
+    small, big, amount, ratio, flag, mood, mood_there, code, name, letters, born, day, "e mail", at,
+    at_utc, tags, info, more, raw, pause, address
+) VALUES
+(-32768, -9223372036854775808, 3.10, 1e300, true, 'sad', 'it''s "ok"', 'abcd', 'é', 'a',
+ '2024-02-29', '2024-02-29', 'é.b@c.example', '0001-01-01', '9999-12-31 23:59:59.999999+00',
+ '{a,NULL}', ' [1, {"a": 2}]', '[null]', '\\x00', '1 day', '10.0.0.1/8'),
+(NULL, 9223372036854775807, NULL, NULL, false, NULL, 'sad', NULL, '', NULL, NULL, NULL, NULL, NULL,
+ now(), NULL, NULL, '"text"', NULL, NULL, NULL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of contracts of a test's own, empty."""
+    monkeypatch.setattr(contracts, "FOLDER", tmp_path)
+    contracts.load.cache_clear()
+    yield tmp_path
+    contracts.load.cache_clear()
+
+
+def run(database, bucket, tables):
+    return ingest(tables, bucket.client, database.connect("reader"), bucket.name)
+
+
+def levels(log_lines):
+    return [line["level"] for line in log_lines() if line["level"] != "INFO"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_our_contract_was_made_of_the_real_table(totesys, table):
+    made = parse("made", make(table, totesys.connect()))
+    ours = contract_of(table)
+    assert list(ours) == list(made)
+    for column, rules in made.items():
+        assert ours[column][POSTGRESQL_TYPE] == rules[POSTGRESQL_TYPE]
+        assert nullable(ours[column]) == nullable(rules)
+        # People add to what was found; only bounds and patterns become narrower.
+        assert ours[column].keys() >= rules.keys()
+
+
+def test_every_landed_line_is_as_its_contract_says_to_any_validator(totesys, bucket):
+    run(totesys, bucket, TABLES)
+    for table in TABLES:
+        document = json.loads((contracts.FOLDER / f"{table}.json").read_text())
+        lines = [
+            line
+            for key in landed.data_keys(bucket, table)
+            for line in landed.body(bucket, key).splitlines()
+        ]
+        assert lines
+        assert broken_rows(document, lines) == {}
+
+
+def test_a_contract_is_made_of_any_table(database):
+    connection = database.connect()
+    connection.run(ODD)
+    text = make("odd", connection)
+    document = json.loads(text)
+    Draft202012Validator.check_schema(document)
+    contract = document["properties"]
+    batch = read_new_rows(Table("odd"), 0, connection)
+    assert violations(parse("odd", text), batch) == []
+    assert contract["odd_id"] == {POSTGRESQL_TYPE: "bigint", "type": "integer", "minimum": 1}
+    assert contract["small"]["type"] == ["integer", "null"]
+    assert (contract["small"]["minimum"], contract["small"]["maximum"]) == (-32768, 32767)
+    assert contract["amount"] == {POSTGRESQL_TYPE: "numeric", "type": ["number", "null"]}
+    assert contract["flag"] == {POSTGRESQL_TYPE: "boolean", "type": "boolean"}
+    assert contract["mood"]["enum"] == ["sad", 'it\'s "ok"', None]
+    assert contract["mood_there"]["enum"] == ["sad", 'it\'s "ok"']
+    assert contract["code"] == {POSTGRESQL_TYPE: "code", "type": ["string", "null"]}
+    assert contract["name"]["maxLength"] == contract["letters"]["maxLength"] == 3
+    assert contract["born"]["pattern"] == contract["day"]["pattern"]
+    assert "@" in contract["e mail"]["pattern"]
+    assert contract["at"]["maxLength"] == 26
+    assert contract["at_utc"]["maxLength"] == 32
+    assert contract["tags"]["type"] == ["array", "null"]
+    assert "null" in contract["info"]["type"]
+    assert text.count("\n") == len(contract) + 9  # a line a column: to be read, and to be diffed
+
+
+# What a schema may say of a value, by what the value lands as; of JSON its own type decides.
+LANDS_AS = {"number": {"integer", "number"}, "float": {"number"}, "text": {"string"}}
+NAMED_LIKE_OTHERS = """
+CREATE TYPE public."date" AS ENUM ('monday');
+CREATE TYPE public."numeric" AS (number integer);
+CREATE DOMAIN public."json" AS text;
+"""
+MORE_TYPES = {
+    "numeric(3,1)": {"integer", "number"},
+    "numeric(3,-2)": {"integer", "number"},
+    'public."date"': {"string"},
+    'public."numeric"': {"string"},
+    'public."json"': {"string"},
+    "xml": {"string"},
+    "jsonpath": {"string"},
+    "regclass": {"string"},
+    "box": {"string"},
+    "name[]": {"array"},
+    "numeric(3,1)[][]": {"array"},
+}
+
+
+def test_a_column_of_any_type_gets_a_schema(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run(NAMED_LIKE_OTHERS)
+    expected = {type_.name: LANDS_AS.get(type_.lands_as) for type_ in pg_types.TYPES} | MORE_TYPES
+    columns = ", ".join(f"c{number} {name}" for number, name in enumerate(expected))
+    connection.run(f"CREATE TABLE wide (wide_id serial, {columns})")
+    connection.run("INSERT INTO wide DEFAULT VALUES")
+    dated = f"c{[*expected].index('public."date"')}"
+    connection.run(f"INSERT INTO wide ({dated}) VALUES ('monday')")
+    text = make("wide", connection)
+    Draft202012Validator.check_schema(json.loads(text))
+    contract = parse("wide", text)
+    for number, (name, types) in enumerate(expected.items()):
+        said = contract[f"c{number}"]["type"]
+        assert said[-1] == "null", name
+        assert types is None or {*said[:-1]} <= types, name
+    assert violations(contract, read_new_rows(Table("wide"), 0, connection)) == []
+
+
+def test_a_domain_over_an_enum_has_its_labels(database):
+    connection = database.connect()
+    connection.run(pg_types.SCHEMA)
+    connection.run("CREATE DOMAIN mood__ AS mood_")
+    connection.run("CREATE TABLE moods (moods_id serial, mood mood_ NOT NULL, other mood__)")
+    contract = parse("moods", make("moods", connection))
+    assert contract["mood"]["enum"][:3] == ["", "glad", "NULL"]
+    assert contract["other"]["enum"] == [*contract["mood"]["enum"], None]
+
+
+def test_of_an_empty_table_a_contract_has_what_the_catalogue_says(database):
+    connection = database.connect()
+    connection.run("CREATE TABLE bare (bare_id serial, day text)")
+    contract = parse("bare", make("bare", connection))
+    assert contract["day"] == {POSTGRESQL_TYPE: "text", "type": ["string", "null"]}
+
+
+def test_what_was_edited_is_not_overwritten(folder):
+    text = (ROOT / "shared/contracts/currency.json").read_text()
+    path = write("currency", text, force=False)
+    write("currency", text, force=False)
+    edited = text.replace("2147483647", "3")
+    path.write_text(edited)
+    with pytest.raises(FileExistsError, match=r"currency\.json exists and differs.*--force"):
+        write("currency", text, force=False)
+    assert path.read_text() == edited
+    write("currency", text, force=True)
+    assert path.read_text() == text
+
+
+def test_the_command_makes_a_contract_of_the_local_totesys(folder, capsys):
+    assert main(["currency"]) == 0
+    assert "currency.json. Read it" in capsys.readouterr().out
+    assert list(contract_of("currency")) == [
+        "currency_id", "currency_code", "created_at", "last_updated"
+    ]  # fmt: skip
+    with pytest.raises(SystemExit, match="There is no table 'nothing'"):
+        main(["nothing"])
+
+
+def test_a_stage_whose_secret_is_not_there(aws, folder):
+    with pytest.raises(SystemExit, match=r"'nowhere/totesys' can't be read.*Create it"):
+        main(["currency", "--stage", "nowhere"])
+
+
+def test_a_table_without_contract_lands_with_one_warning(totesys, bucket, folder, log_lines):
+    assert run(totesys, bucket, ["currency"])["rows"] == 3
+    [line] = [line for line in log_lines() if line["level"] != "INFO"]
+    assert (line["level"], line["table"]) == ("WARNING", "currency")
+    assert "make contract TABLE=currency" in line["message"]
+
+
+def test_what_was_claimed_by_a_run_that_died_is_held_against_its_contract(totesys, bucket):
+    place = Place(totesys, bucket, ["sales_order"], {})
+    place.run()
+    place.execute(BAD_ORDER)
+    place.die_after_claiming()
+    summary = place.run()["tables"]["sales_order"]
+    assert (summary["rows"], summary["contract_violations"]) == (2, 1)
+
+
+def test_a_contract_that_can_not_be_used_fails_its_table_only(totesys, bucket, folder):
+    for table in ("currency", "staff"):
+        shutil.copy(ROOT / f"shared/contracts/{table}.json", folder)
+    path = folder / "currency.json"
+    path.write_text(path.read_text().replace('"pattern"', '"format"'))
+    with pytest.raises(IngestionError, match=r"currency\.json: .*'format' is not known") as failed:
+        run(totesys, bucket, ["staff", "currency"])
+    assert isinstance(failed.value.failures["currency"], ConfigError)
+    assert landed.ids(bucket, "currency") == []
+    assert len(landed.ids(bucket, "staff")) == 20
+
+
+CALL = """
+import json, sys
+from types import SimpleNamespace
+from services.ingestion.handler import lambda_handler
+context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+lambda_handler({"tables": ["invoice", "currency"]}, context)
+"""
+
+
+@pytest.fixture
+def copied(totesys, bucket, aws, tmp_path):
+    """A copy of the code to add a table to, and a command line in it."""
+    for folder in ("services", "shared", "local", "tools"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    secret = f"{bucket.name}/totesys"
+    aws("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(totesys.secret))
+    environment = os.environ | {
+        "BUCKET_NAME": bucket.name,
+        "STAGE": bucket.name,
+        "DB_SECRET_ID": secret,
+        "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
+        "POWERTOOLS_SERVICE_NAME": "ingestion",
+        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
+    }
+
+    def python(*arguments):
+        """Run; return what it wrote, parsed where it is JSON."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    return tmp_path, python
+
+
+def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
+    connection = totesys.connect()
+    connection.run("CREATE TABLE invoice (invoice_id serial PRIMARY KEY, due text NOT NULL)")
+    connection.run("INSERT INTO invoice (due) VALUES ('2024-02-28'), ('2024-02-29')")
+    folder, python = copied
+    tables = folder / "shared/tables.py"
+    first = '    "payment",\n'
+    tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
+    python("-m", "tools.contract", "invoice", "--stage", bucket.name)
+    said = python("-c", CALL)
+    assert {line["level"] for line in said if "level" in line} == {"INFO"}
+    assert [row["due"] for row in landed.rows(bucket, "invoice")] == ["2024-02-28", "2024-02-29"]
+    connection.run("INSERT INTO invoice (due) VALUES ('2023-02-29')")
+    said = python("-c", CALL)
+    [line] = [line for line in said if line.get("level", "INFO") != "INFO"]
+    assert (line["level"], line["table"], line["column"]) == ("ERROR", "invoice", "due")
+    [of_table, of_all] = [line for line in said if "ContractViolations" in line]
+    assert of_table["ContractViolations"] == of_all["ContractViolations"] == [1.0]
+    assert of_table["table"] == "invoice"
+    alarm = yaml.safe_load((ROOT / "resources/alarms.yml").read_text())["ContractsBrokenAlarm"]
+    watched = [dimension["Name"] for dimension in alarm["Properties"]["Dimensions"]]
+    assert of_all["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [watched]
+    assert len(landed.rows(bucket, "invoice")) == 3

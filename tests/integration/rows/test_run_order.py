@@ -1,0 +1,167 @@
+"""Children before parents: nothing that landed refers to something that has not."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+
+import pytest
+
+from local import totesys as totesys_database
+from services.ingestion import Limits, ingest, new_rows
+from shared.postgres.survey import read_survey
+from shared.tables import TABLES
+from tests.helpers.oracle import landed
+
+WRITERS = 3
+RUNS = 4
+
+
+def references(connection) -> list[tuple[str, str, str]]:
+    """Return (table, column, referenced table) of every foreign key."""
+    return [
+        tuple(row)
+        for row in connection.run(
+            """
+            SELECT child.relname, a.attname, parent.relname
+            FROM pg_constraint AS c
+            JOIN pg_class AS child ON child.oid = c.conrelid
+            JOIN pg_class AS parent ON parent.oid = c.confrelid
+            JOIN pg_attribute AS a ON a.attrelid = child.oid AND a.attnum = c.conkey[1]
+            WHERE c.contype = 'f'
+            """
+        )
+    ]
+
+
+def dangling(bucket, foreign_keys) -> list[str]:
+    """Return what landed and refers to something that has not."""
+    ids = {table: set(landed.ids(bucket, table)) for table in TABLES}
+    return [
+        f"{table} {row[f'{table}_id']}: {column} {row[column]}"
+        for table, column, parent in foreign_keys
+        for row in landed.rows(bucket, table)
+        if row[column] is not None and row[column] not in ids[parent]
+    ]
+
+
+def test_every_table_stands_before_the_tables_it_refers_to(totesys):
+    foreign_keys = references(totesys.connect())
+    assert len(foreign_keys) == 17
+    for table, column, parent in foreign_keys:
+        assert TABLES.index(table) < TABLES.index(parent), column
+
+
+@pytest.mark.thorough
+def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, bucket):
+    foreign_keys = references(totesys.connect())
+    reader = totesys.connect()
+
+    ended = threading.Event()
+
+    def write(seed: int) -> None:
+        with closing(totesys.server.connect(totesys.name)) as connection:
+            for n in count():
+                if ended.wait(0.02):  # or they leave the reader no time on a small machine
+                    return
+                totesys_database.add_events(connection, 2, seed=seed * 1000 + n)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(write, seed) for seed in range(WRITERS)]
+        try:
+            for _ in range(RUNS):
+                summary = ingest(TABLES, bucket.client, reader, bucket.name)
+                held_back = [done["held_back_rows"] for done in summary["tables"].values()]
+                assert summary["rows"]
+                assert any(held_back) or dangling(bucket, foreign_keys) == []
+        finally:
+            ended.set()
+        for writer in writers:
+            writer.result()
+    ingest(TABLES, bucket.client, reader, bucket.name)
+    assert dangling(bucket, foreign_keys) == []
+    for table in TABLES:
+        found = reader.run(f'SELECT {table}_id FROM "{table}" ORDER BY 1')
+        assert landed.ids(bucket, table) == [row_id for [row_id] in found]
+
+
+def add_staff(totesys) -> None:
+    totesys.connect().run(
+        "INSERT INTO staff (first_name, last_name, department_id, email_address, last_updated)"
+        " VALUES ('A', 'B', 1, 'a.b@terrifictotes.com', now())"
+    )
+
+
+def add_design(totesys) -> None:
+    totesys.connect().run(
+        "INSERT INTO design (design_name, file_location, file_name, last_updated)"
+        " VALUES ('new', '/', 'new.json', now())"
+    )
+
+
+def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bucket, monkeypatch):
+    connection = totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    read_new_rows = new_rows.read_new_rows
+
+    def survey_then_commit(*arguments, **options):
+        seen = read_survey(*arguments, **options)
+        add_staff(totesys)
+        return seen
+
+    def read_then_commit(table, *arguments, **options):
+        batch = read_new_rows(table, *arguments, **options)
+        if table.name == "staff":
+            totesys.connect().run(
+                "INSERT INTO department (department_name, location, manager, last_updated)"
+                " VALUES ('D', 'E', 'F', now())"
+            )
+        return batch
+
+    monkeypatch.setattr("services.ingestion.standing.read_survey", survey_then_commit)
+    monkeypatch.setattr(new_rows, "read_new_rows", read_then_commit)
+    add_design(totesys)
+    assert TABLES.index("design") < TABLES.index("staff") < TABLES.index("department")
+    summary = ingest(TABLES, bucket.client, connection, bucket.name)
+    assert {table for table, done in summary["tables"].items() if done["rows"]} == {
+        *("design", "staff", "department")
+    }
+    assert not summary["more"]
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The tables that are read in the test."""
+    names: list[str] = []
+    read_new_rows = new_rows.read_new_rows
+
+    def note_and_read(table, *arguments, **options):
+        names.append(table.name)
+        return read_new_rows(table, *arguments, **options)
+
+    monkeypatch.setattr(new_rows, "read_new_rows", note_and_read)
+    return names
+
+
+def test_a_table_without_news_is_not_read(totesys, bucket, read):
+    connection = totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    add_design(totesys)
+    read.clear()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    assert read == ["design"]
+
+
+def test_without_time_for_a_second_look_there_is_more(totesys, bucket, read):
+    connection = totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name)
+    add_design(totesys)
+    read.clear()
+    limits = Limits(seconds_left=lambda: 0.0 if read else 10.0, without_changes=TABLES)
+    summary = ingest(TABLES, bucket.client, connection, bucket.name, limits)
+    assert summary["tables"]["design"]["rows"] == 1
+    assert summary["more"]
+    assert not ingest(TABLES, bucket.client, connection, bucket.name)["more"]
