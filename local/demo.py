@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with LocalStage(events, timed) as stage:
             faults = play(stage)
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The stage is gone.")
+        sys.exit("\nStopped. The stage is removed.")
     except RuntimeError as error:
         sys.exit(f"\n{error}")
     heading("\n".join(faults) or "Every row of Totesys has landed, exactly once.")
-    print(f"It took {time.monotonic() - started:.0f} s. The stage is gone.")
+    print(f"It took {time.monotonic() - started:.0f} s. The stage is removed.")
     return 1 if faults else 0
 
 

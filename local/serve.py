@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             explain(stage)
             _tick_for_ever(stage, options.interval, options.new_events)
     except KeyboardInterrupt:
-        print("\nStopped. The stage is gone.")
+        print("\nStopped. The stage is removed.")
     except RuntimeError as error:
         sys.exit(f"\n{error}")
     return 0
