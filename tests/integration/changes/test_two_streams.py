@@ -6,6 +6,7 @@ import json
 import re
 from decimal import Decimal
 
+import duckdb
 import pytest
 
 from local import totesys as totesys_database
@@ -67,7 +68,6 @@ def test_a_table_of_which_nothing_has_landed_reads_as_empty(totesys, bucket, rea
 
 def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, read_table, tmp_path):
     """On a copy of the bucket, as DuckDB's S3 client is an extension of its own."""
-    duckdb = pytest.importorskip("duckdb")
     place = Place(totesys, bucket, TABLES, {}, with_changes=True)
     for write_one in WRITES[:1] * 2:
         place.run()

@@ -127,14 +127,14 @@ LANDS_AS = {"number": {"integer", "number"}, "float": {"number"}, "text": {"stri
 NAMED_LIKE_OTHERS = """
 CREATE TYPE public."date" AS ENUM ('monday');
 CREATE TYPE public."numeric" AS (number integer);
-CREATE DOMAIN public."json" AS text;
+CREATE DOMAIN public."float8" AS text;
 """
 MORE_TYPES = {
     "numeric(3,1)": {"integer", "number"},
     "numeric(3,-2)": {"integer", "number"},
     'public."date"': {"string"},
     'public."numeric"': {"string"},
-    'public."json"': {"string"},
+    'public."float8"': {"string"},
     "xml": {"string"},
     "jsonpath": {"string"},
     "regclass": {"string"},
