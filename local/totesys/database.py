@@ -122,8 +122,9 @@ class Server:
 
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database, empty or as a copy of one that nobody is connected to."""
-        source = f" TEMPLATE {identifier(template)}" if template else ""
-        self._execute(f"CREATE DATABASE {identifier(name)}{source}")
+        source = identifier(template or "template1")
+        # Copying files is twice as fast as logging each page, where nothing is synced to disk.
+        self._execute(f"CREATE DATABASE {identifier(name)} TEMPLATE {source} STRATEGY file_copy")
 
     def drop_database(self, name: str) -> None:
         """Drop a database with its sessions and prepared transactions."""
