@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-integration test-e2e lint format package audit clean
+.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-e2e lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -53,19 +53,25 @@ dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 bench: setup ## measure speed, memory and cost against psql and dlt, some ten minutes; draws docs/benchmarks.svg
 	python -m benchmarks
 
-test: lint ## lint and every test but the long ones
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-integration test-e2e
+# Each part often waits: for servers, for writers, for the deployment. The longest begins first.
+PARTS := test-e2e test-rows test-rooms test-unit
+test-unit: FOLDERS := tests/unit
+test-rows: FOLDERS := tests/integration/rows
+test-rooms: FOLDERS := $(filter-out %/rows/,$(wildcard tests/integration/*/))
+test-e2e: FOLDERS := tests/e2e tests/drills
+IN_PARALLEL := --no-print-directory --output-sync=target
+
+test: setup ## lint and every test but the long ones
+	@$(MAKE) $(IN_PARALLEL) -j3 lint $(PARTS)
 
 test-fast: setup ## the unit and integration tests that take a minute, for while you work
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-integration \
-		TESTS="not long and not thorough"
+	@$(MAKE) $(IN_PARALLEL) -j3 test-rows test-rooms test-unit TESTS="not long and not thorough"
 
-# In parallel, because each often waits: for servers, for writers, for the deployment.
-test-unit test-integration test-e2e: setup
-	python -m pytest -m "$(TESTS)" tests/$(@:test-%=%) $(if $(filter test-e2e,$@),tests/drills)
+test-long: setup ## the tests that take minutes; a part of them: make test-rows TESTS=long
+	@$(MAKE) $(IN_PARALLEL) -j2 $(PARTS) TESTS=long
 
-test-long: setup ## the tests that take minutes
-	python -m pytest -m long
+$(PARTS): setup
+	python -m pytest -m "$(TESTS)" $(FOLDERS)
 
 drill: setup ## inject every fault into a local stage and print which alarms fire
 	python -m pytest tests/drills

@@ -11,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.errors import ConfigError
 
 REGION: Final = "eu-west-2"
-_FUNCTION = re.compile(r"totesys-ingestion-(.+)-ingest")
 
 
 def function_name(stage: str) -> str:
@@ -47,7 +46,8 @@ def _suggestion(client: Any) -> str:
         names = [each["FunctionName"] for page in pages for each in page["Functions"]]
     except (BotoCoreError, ClientError) as error:
         return f"Which there are can't be listed: {error}"
-    stages = sorted(match[1] for match in map(_FUNCTION.fullmatch, names) if match)
+    pattern = re.compile(function_name("(.+)"))
+    stages = sorted(match[1] for match in map(pattern.fullmatch, names) if match)
     if not stages:
         return "No stage is deployed there: check region and credentials, or deploy one."
     return f"Deployed there: {', '.join(stages)}. Try: make status STAGE={stages[0]}"
