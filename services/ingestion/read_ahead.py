@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.ingestion import new_rows
@@ -53,6 +53,11 @@ class Reader:
         self._seconds_left = seconds_left
         self._ahead: _Ahead | None = None
 
+    @property
+    def has_time(self) -> bool:
+        """Whether the run may still begin something."""
+        return self._seconds_left() > 0
+
     def read(self, table: Table, row_id: int) -> Batch:
         """Return the rows of a table above an id.
 
@@ -65,7 +70,7 @@ class Reader:
             if ahead.row_id == row_id:
                 batch = ahead.batch.result()
                 if not batch.held_back:
-                    return batch
+                    return replace(batch, is_ahead=True)
         wait_seconds = max(0.0, min(self._wait_left, self._seconds_left()))
         batch = self._read(table, row_id, wait_seconds)
         self._wait_left -= batch.waited
@@ -78,7 +83,7 @@ class Reader:
         A failure is that of the next `read`. No writer is waited for: where rows are held back,
         `read` reads again.
         """
-        if self._ahead or not batch.more or self._seconds_left() <= 0:
+        if self._ahead or not batch.more or not self.has_time:
             yield
             return
         table, row_id = batch.description.table, batch.last_id

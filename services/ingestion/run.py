@@ -2,9 +2,9 @@
 
 A run goes through the tables in rounds of one step each, children before parents, so that one
 table's backlog starves no other. What a row refers to was committed no later than the row. So after
-a round in which rows landed, every table behind the first that landed some is asked again whether
-it has news. A run has caught up when none has: then everything that the landed rows refer to has
-landed, too.
+a round in which rows landed, every table behind theirs that was not read since is asked again
+whether it has news. A run has caught up when none has: then everything that the landed rows refer
+to has landed, too.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class _Run:
         """Let the tables take steps until none has any left, or time is up."""
         unseen: Sequence[Standing] = ()
         while any(run.has_steps for run in self._alive()):
-            unseen = self._behind(self._round())
+            unseen = self._round()
             if self.limits.seconds_left() <= 0:
                 break
             self._ask_again(unseen)
@@ -142,26 +142,28 @@ class _Run:
             if standing.table not in self.failures
         }
 
-    def _round(self) -> int:
-        """Let each table take a step; return how many come before the first that landed rows."""
-        first = len(self._standings)
-        for number, standing in enumerate(self._standings):
+    def _round(self) -> Sequence[Standing]:
+        """Let each table take a step.
+
+        Returns:
+            The tables that may have news by now: those behind a table of which rows landed that
+            were not read since, and are not known to have more rows to read.
+        """
+        unseen, has_landed = [], False
+        for standing in self._standings:
             run = self._runs.get(standing.table)
-            if run is None or not run.has_steps or standing.table in self.failures:
-                continue
-            before = run.objects
-            if self.limits.seconds_left() > 0:
+            before, is_current = (run.objects if run else 0), False
+            if run and run.has_steps and self._may_go_on(run):
                 with self._failing(run.table):
                     run.step()
-            if run.objects > before:
-                first = min(first, number)
-        return first
+                    is_current = run.was_read
+            if has_landed and not is_current and not (run and run.to_read):
+                unseen.append(standing)
+            has_landed |= run is not None and run.objects > before
+        return [each for each in unseen if each.table not in self.failures]
 
-    def _behind(self, number: int) -> Sequence[Standing]:
-        """Return the tables behind that one that are not known to have more rows to read."""
-        reading = {run.table for run in self._alive() if run.to_read}
-        left_out = reading | self.failures.keys()
-        return [each for each in self._standings[number + 1 :] if each.table not in left_out]
+    def _may_go_on(self, run: TableRun) -> bool:
+        return run.table not in self.failures and self.limits.seconds_left() > 0
 
     def _ask_again(self, standings: Sequence[Standing]) -> None:
         if not standings:

@@ -36,6 +36,7 @@ class TableRun:
     Attributes:
         table: which.
         to_read: whether it may have more rows to read.
+        was_read: whether the last step read rows, instead of taking those that were read ahead.
         more: once it has ended: whether something is left for the next call.
     """
 
@@ -49,6 +50,7 @@ class TableRun:
         """
         self.table = standing.table
         self.to_read = standing.to_read
+        self.was_read = False
         self.more = False
         self._bucket, self._reader = bucket, reader
         self._position = standing.position
@@ -79,15 +81,18 @@ class TableRun:
         return len(self._landed) + (len(self._scan.landed) if self._scan else 0)
 
     def step(self) -> None:
-        """Land the next batch, or if there are no more rows, scan the next stretch for changes.
+        """Land the next batch; then, if no rows are left but time is, scan the next stretch.
 
         Raises:
             PipelineError: it failed; the next run goes on from what has landed.
         """
         with self._clock():
+            self.was_read = False
             if self.to_read:
                 self._land_batch()
-            elif self._scan and self._to_scan:
+                if not self._reader.has_time:
+                    return
+            if self._scan and self._to_scan:
                 self._scan_stretch(self._scan)
 
     def see(self, highest_id: int | None) -> None:
@@ -131,7 +136,7 @@ class TableRun:
         if self._position.claimed:
             self._adopt(self._position.claimed)
         batch = self._reader.read(self.table, self._position.row_id)
-        self._held_back = batch.held_back
+        self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
             self._moved(batch, *land_rows(self._position, batch.rows, self._bucket))

@@ -77,6 +77,7 @@ class Batch:
         held_back: how many rows were read and are not among `rows`, because a transaction that is
             still open may yet fill a gap below them.
         waited: for how many seconds open writers were waited for.
+        is_ahead: whether it was read before it was asked for.
     """
 
     description: Description
@@ -85,6 +86,7 @@ class Batch:
     more: bool = False
     held_back: int = 0
     waited: float = 0.0
+    is_ahead: bool = False
 
     @property
     def ids(self) -> pd.Series[int]:

@@ -438,7 +438,7 @@ def test_a_scan_that_is_no_proof_of_its_mark_does_not_go_on_in_the_next_call(pla
     writer = place.database.connect()
     writer.run("BEGIN; INSERT INTO thing DEFAULT VALUES")
     write(place, INSERT, "UPDATE thing SET paid = true")
-    left = [1.0] * 4  # three looks at the clock for a batch, one before the first stretch
+    left = [1.0] * 3  # a look at the clock for the step, the wait for writers, and the stretch
     limits = Limits(4, writer_wait_seconds=0, seconds_left=lambda: left.pop() if left else 0.0)
     summary = run_within(place, limits)
     assert summary["tables"]["thing"]["held_back_rows"] == 3
