@@ -88,7 +88,7 @@ def test_half_a_range_says_what_a_replay_looks_like(event):
         ("payment", ("0", 5), "must be integers"),
         ("payment", (0, 5.0), "must be integers"),
         ("payment", (False, True), "must be integers"),
-        ("payment", (0, 2**63), "must be integers of 64 bits"),
+        ("payment", (0, 2**63), "must be 64-bit integers"),
         ("payment", (0, None), "must be integers"),
         ("payment", (5, 5), "no id above 5 up to 5"),
         ("payment", (6, 5), "no id above 6 up to 5.* for the row 5 alone"),
