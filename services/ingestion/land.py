@@ -113,7 +113,7 @@ def land_rows(
 def land_claimed(
     position: Position, key: str, rows: pd.DataFrame, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
-    """Land a batch that is claimed under this key from rows that begin with it; see `land_rows`."""
+    """Land the batch claimed under this key from rows that contain it; see `land_rows`."""
     return _put(position, key, _render(position, claimed_row_id(key), rows), bucket)
 
 

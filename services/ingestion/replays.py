@@ -58,8 +58,8 @@ def requested_range(event: dict[str, Any]) -> Range:
         raise EventError(f"from_row_id and to_row_id must be 64-bit integers, not {bounds}.")
     if bounds[0] >= bounds[1]:
         raise EventError(
-            f"There is no id above {bounds[0]} up to {bounds[1]}. The row from_row_id itself is not "
-            "replayed: to replay row 5 alone, ask for 4 to 5."
+            f"There is no id above {bounds[0]} up to {bounds[1]}. The row from_row_id itself is "
+            "not replayed: to replay row 5 alone, ask for 4 to 5."
         )
     return Range(table, *bounds)
 

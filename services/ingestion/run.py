@@ -142,7 +142,7 @@ class _Run:
         }
 
     def _round(self) -> int:
-        """Let each table take a step; return the number of the first that landed rows."""
+        """Let each table take a step; return the index of the first that landed rows, if any."""
         first = len(self._standings)
         for number, standing in enumerate(self._standings):
             run = self._runs.get(standing.table)
@@ -157,7 +157,7 @@ class _Run:
         return first
 
     def _behind(self, number: int) -> Sequence[Standing]:
-        """Return the tables behind one that are not known to have more rows to read."""
+        """Return the tables behind an index that are not known to have more rows to read."""
         reading = {run.table for run in self._alive() if run.to_read}
         left_out = reading | self.failures.keys()
         return [each for each in self._standings[number + 1 :] if each.table not in left_out]
