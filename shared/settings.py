@@ -49,7 +49,8 @@ class Environment:
                 faults.append(f"{each.name.upper()} {fault}")
         if faults:
             raise ConfigError(
-                f"Environment: {'; '.join(faults)}. Fix `environment` in serverless.yml."
+                f"Environment: {'; '.join(faults)}. Fix `environment` in the service's "
+                "functions.yml, or the parameter in serverless.yml."
             )
         return cls(**values)
 

@@ -6,7 +6,7 @@ only once every id missing among them, from the watermark on, is known to be mis
 
 1.  A missing id below one that was read was drawn before the read began (ids ascend, CACHE 1), by
     a transaction that held a RowExclusiveLock before it drew the id: an INSERT takes one on the
-    table, and nextval one on the sequence, whoever calls it.
+    table, and every call of nextval takes one on the sequence.
 2.  A transaction keeps its locks until it ends, and its rows are visible before it releases them.
 3.  So: list the transactions that hold such a lock now, wait for exactly those to end, and read
     the missing ids again. An id that is still missing was rolled back (or its row deleted); nobody
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from shared.postgres.catalogue import Description
 
-    type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # a row (first, last) for each
+    type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # one row (first, last) per gap
 
 WRITER_WAIT_SECONDS = 30.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5

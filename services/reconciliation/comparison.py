@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from shared.snapshot import Mark
 
-# How many landed ids, or a batch more, are compared at once.
+# Landed ids are compared with the source as soon as there are so many of them.
 _STRETCH_IDS = 100_000
 
 
@@ -118,7 +118,7 @@ class _Stream:
         self.done = get_change_state(table, bucket).done
 
     def mark(self) -> Mark | None:
-        """Return the mark below which it has every version; None if there is none, or it broke."""
+        """Return the mark below which it has every version; None if there is none that holds."""
         seen = read_survey([self.table], self.connection, with_ids=False)
         return None if break_between(self.done, seen.marks[self.table.name]) else self.done
 
@@ -140,7 +140,7 @@ def _compare(landed: Landed, connection: Connection, findings: Findings) -> None
 
 
 def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
-    """Yield the landed ids, each time with the id they go up to: batches joined to a stretch."""
+    """Yield the landed ids in stretches of joined batches, each with the id that it goes up to."""
     ids, count = [NO_IDS], 0
     for batch in landed.batches():
         findings.faults += batch.faults
@@ -155,7 +155,7 @@ def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
 def _look_elsewhere(
     landed: Landed, stream: _Stream | None, connection: Connection, findings: Findings
 ) -> None:
-    """Drop missing rows that are in other objects, or that the change stream will deliver."""
+    """Keep as missing only rows that are in no object and that the change stream won't deliver."""
     before = len(findings.missing)
     if not before:
         return

@@ -193,6 +193,6 @@ def _explain(what: str, error: ClientError) -> PipelineError:
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= 500 or status in _BUSY_STATUSES or code in _BUSY_CODES:
         return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It will be retried.")
-    code = "AccessDenied" if code == "403" else code  # the answer to a HEAD has no code of S3's
+    code = "AccessDenied" if code == "403" else code  # an answer to a HEAD has no body
     remedy = _REMEDIES.get(code, "Look up the code in the S3 API reference.")
     return LandingError(f"{what}: {code}. {remedy}")

@@ -77,11 +77,11 @@ def is_declared(contract: Contract, declared: Declared) -> bool:
 
 def _misuse(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a contract, apart from its columns."""
-    said = FRAME | {"required": list(document["properties"])}
-    for keyword, argument in said.items():
+    fixed = FRAME | {"required": list(document["properties"])}
+    for keyword, argument in fixed.items():
         if document[keyword] != argument:
             yield f"{keyword!r} must be {json.dumps(argument)}"
-    unknown = document.keys() - said.keys() - {"title", "description", "properties"}
+    unknown = document.keys() - fixed.keys() - {"title", "description", "properties"}
     yield from (f"{keyword!r} is not supported" for keyword in sorted(unknown))
 
 

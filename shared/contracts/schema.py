@@ -1,8 +1,8 @@
 """Checks JSON values against a JSON Schema (draft 2020-12). No I/O.
 
-Every validator must come to the same verdict, so whatever could have two meanings is refused:
-bounds must be whole numbers (0.01 is not the same number everywhere), and `format`, which most
-validators ignore, is not supported.
+Every validator must come to the same verdict, so ambiguous keywords are refused: bounds must be
+whole numbers (0.01 is not the same number everywhere), and `format`, which most validators ignore,
+is not supported.
 
 https://json-schema.org/draft/2020-12/json-schema-validation
 """
@@ -24,7 +24,7 @@ _TIMESTAMP = (
     "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}"
 )
-# The form in which timestamps land; it has every year from 0000 to 9999.
+# The form in which timestamps land. The pattern allows the years 0000 to 9999.
 TIMESTAMP = {"minLength": 26, "maxLength": 26, "pattern": f"{_TIMESTAMP}$"}
 TIMESTAMP_UTC = {"minLength": 32, "maxLength": 32, "pattern": f"{_TIMESTAMP}[+]00:00$"}
 
@@ -51,7 +51,7 @@ def rules(schema: Schema) -> dict[str, Any]:
 
 
 def misuse(schema: Schema) -> Iterator[str]:
-    """Yield what in a schema is not supported, or not understood alike by every validator.
+    """Yield the parts of a schema that are not supported, or that validators read differently.
 
     Raises:
         re.error: the pattern is not a regular expression.

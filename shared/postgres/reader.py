@@ -46,7 +46,7 @@ SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
 ), {aggregates}
 FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
-# 63 bytes, the longest name there is: no table is called so, its id column would be longer.
+# As long as a name can be, so that no table has it: the name of its id column would be longer.
 _CTE = "cut".ljust(63, "_")
 _NO_CUT = "SELECT WHERE false"
 # The id of the first row beyond what one statement may read. Only for tables with long rows,

@@ -149,7 +149,7 @@ def set_spelling(connection: Connection) -> None:
 
 
 def disconnect(connection: Connection) -> None:
-    """Close a session. It may be lost already, so an error of the last message is ignored."""
+    """Close a session. It may be lost already, so an error while closing it is ignored."""
     buffered = connection._sock
     with suppress(InterfaceError, OSError):
         connection.close()

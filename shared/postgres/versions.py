@@ -3,7 +3,7 @@
 Every row version carries in `xmin` the id of the transaction that wrote it. A mark's own `xmin` is
 the lowest transaction id that was still active when the mark was taken: versions that lower ones
 committed are visible to every later read. So only rows whose `xmin` is not below the last mark's
-can have changed since that mark, whoever changed them and however: by an UPDATE that leaves
+can have changed since that mark, no matter who changed them or how: by an UPDATE that leaves
 last_updated alone or changes nothing, or by an INSERT with an explicit id. A lock (SELECT FOR
 UPDATE) makes no version. A savepoint's id is above its transaction's, so it is below the mark's
 `xmin` only if the transaction's is, too.
