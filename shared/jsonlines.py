@@ -213,7 +213,7 @@ def _literals(values: list[Any]) -> str:
 
 
 def _strings(values: list[str]) -> str:
-    """Escape all strings in one call, separated by DEL, which needs no escape, if none contains it."""
+    """Escape all strings in one call, separated by DEL, which needs no escape, if none has one."""
     text = "\x7f".join(values)
     if text.count("\x7f") >= len(values):
         return "\n".join(map(encode_basestring, values))
