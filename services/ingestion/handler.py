@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # The last share of its time, in which a call begins no further batch: the time that the last batch
-# may take. An alarm fires for calls that end with less than a fifth left.
+# may take. An alarm fires for calls that end with a fifth or less left.
 _RESERVED_SHARE = 0.25
 _DEFAULTS = Limits()
 
