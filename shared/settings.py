@@ -1,4 +1,4 @@
-"""Reading a function's environment, checked as a whole. Each handler declares what it needs."""
+"""Reads a function's environment variables. Each handler declares the settings it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def whole_number(default: int, *, least: int) -> Any:
-    """Declare a setting that is a whole number from `least` on."""
+    """Declare a setting that is a whole number, `least` or more."""
     return field(default=default, metadata={"least": least})
 
 
@@ -24,9 +24,9 @@ def names() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Settings that come from environment variables, each called like its field in capitals.
+    """Settings from environment variables, each named like its field in capitals.
 
-    A field without a default is text that must be set; others are `whole_number` or `names`.
+    A field without a default is text and must be set; the others are `whole_number` or `names`.
     """
 
     @classmethod
@@ -49,17 +49,18 @@ class Environment:
                 faults.append(f"{each.name.upper()} {fault}")
         if faults:
             raise ConfigError(
-                f"Environment: {'; '.join(faults)}. Fix `environment` in serverless.yml."
+                f"Environment: {'; '.join(faults)}. Fix `environment` in the service's "
+                "functions.yml, or the parameter in serverless.yml."
             )
         return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BucketSettings(Environment):
-    """What a service needs that reaches the bucket.
+    """Settings of a service that uses the bucket.
 
     Attributes:
-        bucket_name: the bucket rows land in.
+        bucket_name: the bucket that rows land in.
         stage: the name of the stage, a dimension of every metric.
     """
 
@@ -69,12 +70,12 @@ class BucketSettings(Environment):
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings(Environment):
-    """What a service needs that reaches the database.
+    """Settings of a service that uses the database.
 
     Attributes:
         db_secret_id: name or ARN of the secret that holds the credentials.
-        db_ca_file: the certificates that may sign the database's, relative to the package's root.
-        statement_timeout_seconds: when the database cancels one of our statements.
+        db_ca_file: the CA certificates for the database's, relative to the package's root.
+        statement_timeout_seconds: after how long the database cancels one of our statements.
     """
 
     db_secret_id: str

@@ -1,8 +1,8 @@
-"""Marks: snapshots of the database that the change stream compares rows with. Pure.
+"""Marks: snapshots of the database that the change stream compares rows with. No I/O.
 
-A mark is taken before anything is read. What was committed by a transaction below its `xmin` was
-visible then already: whoever has delivered every row version up to the mark need look only at
-versions whose own `xmin` is not below the mark's.
+A mark is taken before anything is read. Every transaction with an id below its `xmin` had ended by
+then, and what it committed was visible. So once every row version up to the mark has been
+delivered, the next scan needs only versions whose own `xmin` is not below the mark's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The server counts writes with a delay that has no upper bound (a session that goes idle right
-# after its commit; a counter lost on its way). After this long, equal counters prove nothing.
+# The server's counters of rows written lag without an upper bound (a session may go idle right
+# after its commit, a count may be lost). Equal counters are trusted no longer than this.
 TRUSTED_SECONDS = 3600
 
 _HALF_OF_ALL_XIDS = 2**31
@@ -22,7 +22,7 @@ _HALF_OF_ALL_XIDS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A snapshot of the database, as one table's history has it.
+    """A snapshot of the database, with the history and the counters of one table.
 
     >>> mark = Mark("745:749:746,747", "…", "…", 1731336904)
     >>> mark.xmin, mark.xmax, mark.xip
@@ -30,9 +30,10 @@ class Mark:
 
     Attributes:
         snapshot: `pg_current_snapshot()`, `xmin:xmax:xip`, in transaction ids of 64 bits.
-        history: differs where transaction ids can't be compared: the cluster went through recovery,
-            was restored or is another one, or the table was created anew.
-        writes: the server's counters of rows written; the same as long as none was counted.
+        history: transaction ids of two marks can be compared only if this is the same. It differs
+            if the cluster went through recovery, was restored or replaced, or the table was
+            dropped and created again.
+        writes: the server's counters of rows written; the same until it counts another write.
         at: the database's clock, in seconds since 1970.
     """
 
@@ -57,13 +58,13 @@ class Mark:
         return [int(xid) for xid in self.snapshot.split(":")[2].split(",") if xid]
 
 
-def parse_mark(said: Mapping[str, Any]) -> Mark:
-    """Return the mark of which `asdict` made this.
+def parse_mark(content: Mapping[str, Any]) -> Mark:
+    """Return the mark that `asdict` turned into this.
 
     Raises:
         KeyError, ValueError, TypeError, AttributeError, IndexError: it is not a mark.
     """
-    mark = Mark(**{field.name: said[field.name] for field in fields(Mark)})
+    mark = Mark(**{field.name: content[field.name] for field in fields(Mark)})
     if not all(mark.xmin <= xid < mark.xmax for xid in mark.xip):
         raise ValueError(mark.snapshot)
     return mark
@@ -83,9 +84,9 @@ def break_between(done: Mark | None, now: Mark) -> str | None:
     if done is None:
         return "it has no change stream yet"
     if done.history != now.history:
-        return "the cluster crashed, was restored or replaced, or the table was created anew"
+        return "the cluster crashed, was restored or replaced, or the table was created again"
     if now.xmax < done.xmax:
-        return "transaction ids went back: the cluster was restored"
+        return "transaction ids went backwards: the cluster was restored"
     if now.xmax - done.xmin >= _HALF_OF_ALL_XIDS:
         return "more than 2^31 transactions have passed since the last scan"
     return None

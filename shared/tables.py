@@ -1,4 +1,4 @@
-"""The tables of Totesys, in the order they are read, and what is called after each. Pure."""
+"""The tables of Totesys, in the order in which they are read, and the names derived from each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Children before parents: what a row refers to was committed no later than the row, so a parent
-# read after its child has all that the child refers to. A test holds this against the foreign keys.
+# Children before parents: a row's parent was committed no later than the row, so a parent table
+# that is read after its child table contains every row that the child's rows refer to. A test
+# compares this order with the foreign keys.
 TABLES = (
     "payment",
     "transaction",
@@ -29,13 +30,13 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, and everything that is called after it.
+    """A table, and the names derived from it.
 
     >>> Table("address").id_column, Table("address").prefix, Table("address").contract
     ('address_id', 'address/', 'address.json')
 
     Attributes:
-        name: as PostgreSQL has it, without quotes and without a schema.
+        name: its name in PostgreSQL, without quotes and schema.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Table:
 
     @property
     def prefix(self) -> str:
-        """What the keys of its rows begin with; also the last part of other folders of its own."""
+        """The folder of its rows; also the last part of its other folders: `claims/address/`."""
         return f"{self.name}/"
 
     @property
@@ -57,10 +58,10 @@ class Table:
 
 
 def tables_without_changes(names: Sequence[str]) -> Sequence[str]:
-    """Return the names of the tables that are to have no change stream; `all` names every one.
+    """Return the names of the tables that have no change stream; `all` stands for every table.
 
     Raises:
-        ConfigError: one of the names is an unknown table.
+        ConfigError: one of the tables is unknown.
     """
     if list(names) == ["all"]:
         return TABLES

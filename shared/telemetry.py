@@ -1,4 +1,4 @@
-"""Log lines and metrics, the way the alarms expect them."""
+"""Log lines and metrics, in the form that the alarms expect."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def logger() -> Logger:
 def failure(message: str, error: Exception, **fields: str) -> None:
     """Log what failed and why, in the error's words.
 
-    An alarm waits for ERROR lines. What another try may fix is a WARNING: should none, the
-    execution fails, and that has an alarm of its own.
+    An ERROR line fires an alarm. A failure that a retry may fix is a WARNING: if no retry does, the
+    execution fails, which has an alarm of its own.
     """
     transient = isinstance(error, PipelineError) and error.transient
     log = logger().warning if transient else logger().error
@@ -32,11 +32,12 @@ def failure(message: str, error: Exception, **fields: str) -> None:
 
 
 def emit(values: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
-    """Write metrics of one set of dimensions as a log line in CloudWatch's embedded format.
+    """Write metrics of the same dimensions as a log line in CloudWatch's embedded metric format.
 
     Args:
-        values: the metrics' values by name; a name that ends in Seconds or Bytes has that unit.
-        dimensions: names and values.
+        values: by the metric's name. A name that ends in `Seconds` or begins with `Bytes` has that
+            unit; all others are counts.
+        dimensions: values by name: `{"stage": "prod", "table": "address"}`.
     """
     from aws_lambda_powertools.metrics import EphemeralMetrics
 

@@ -1,7 +1,7 @@
-"""The ingestion service: what is new in Totesys lands in S3 as JSON lines.
+"""The ingestion service: lands new and changed rows of Totesys in S3 as JSON lines.
 
-Its public names are imported when they are asked for: most of them bring pandas, which takes longer
-to import than a run without news.
+Its public names are imported on first use, because most of them import pandas, which takes longer
+than a whole run without news.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One table's change stream in one run: what to look at, stretch by stretch, and what to remember.
+"""One table's change stream in one run: scans the table and saves how far the scan has come.
 
-A scan begins at a mark, goes through the ids up to the watermark and lands the rows that have a
-version which is not older than the last mark that is done. When it has come to its end, its own
-mark is done, provided that the rows above the watermark have landed, or will land, as they were
-after the mark (it is *settled*, see `table`). A scan that runs out of time is remembered and goes
-on in the next call, or a table that takes longer than one call would never be scanned as a whole.
+A scan begins at a mark, goes in stretches through the ids up to the watermark, and lands the rows
+whose version is not older than the last mark that is done. When the scan ends, its own mark is
+done, provided that the rows above the watermark have landed, or will land, as they were after the
+mark (the scan is *settled*, see `table`). A scan that runs out of time is saved and continued by
+the next call; otherwise a table that takes longer than one call would never be scanned completely.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ class ChangeScan:
 
     Attributes:
         landed: the objects that this run has put into the stream.
-        repeated: how many of their rows had been delivered before; those that a savepoint wrote are
-            not counted.
-        over: whether there is nothing left to do in this run.
+        repeated: how many of their rows had been delivered before; see `versions.read_repeated`.
+        over: whether nothing is left to do in this run.
     """
 
     def __init__(self, state: ChangeState, mark: Mark, bucket: Bucket) -> None:
         """Prepare for a scan.
 
         Args:
-            state: what the stream's latest.json says.
+            state: as in the stream's latest.json.
             mark: taken before this run read anything.
-            bucket: where the stream lies.
+            bucket: the bucket that the stream is in.
         """
         self.landed: list[Landed] = []
         self.repeated = 0
@@ -76,7 +75,10 @@ class ChangeScan:
     def remember_mark(self) -> None:
         """Save the mark of a table of which nothing has landed, before its first row is read.
 
-        Otherwise, if the first load takes several calls, all that it landed would count as changed.
+        Otherwise, if the first load takes several calls, all rows it landed would count as changed.
+
+        Raises:
+            LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
         if self._state.pointer.value is None:
             never_scanned = replace(self._mark, writes="", at=0)
@@ -90,11 +92,14 @@ class ChangeScan:
         self.over = True
 
     def begin(self, up_to: int, *, settled: bool) -> None:
-        """Begin the scan, or go on with the one that the last call did not finish.
+        """Begin a scan, or continue the one that the last call did not finish.
 
         Args:
             up_to: the watermark before this run landed anything.
             settled: whether this mark will be done when a scan that begins now has ended.
+
+        Raises:
+            LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
         state = changes.heal_change_state(self._state, self._bucket)
         why, unfinished = break_between(state.done, self._mark), state.scan
@@ -110,10 +115,10 @@ class ChangeScan:
         self._state = replace(state, done=None if why else state.done, scan=None)
 
     def step(self, connection: Connection, inspector: Inspector, batch_rows: int) -> None:
-        """Look at the next stretch of the table, and land what has changed once it is a batch.
+        """Scan the next stretch of the table; land the changed rows once they fill a batch.
 
         Raises:
-            PipelineError: reading or landing failed; the next run begins anew.
+            PipelineError: reading or landing failed; the next run starts the scan again.
         """
         scan = self._begun()
         if scan.above < scan.up_to:
@@ -130,7 +135,11 @@ class ChangeScan:
             self._save()
 
     def pause(self) -> bool:
-        """Stop for want of time; tell whether the next call has something to go on with."""
+        """Stop because time is up; tell whether something is left for the next call.
+
+        Raises:
+            LandingError, LandingUnavailableError: S3 refuses, or fails.
+        """
         if self.over or self._scan is None:
             return not self.over
         self._put()
@@ -165,13 +174,13 @@ class ChangeScan:
         return last
 
     def _fits(self, batch: Batch, batch_rows: int) -> bool:
-        """Tell whether a batch goes into one object with what was found so far."""
+        """Tell whether a batch fits into one object with the rows found so far."""
         together = [*self._found, batch]
         rows, size = sum(len(each.rows) for each in together), sum(each.size for each in together)
         return rows <= batch_rows and size <= BATCH_BYTES
 
     def _put(self) -> None:
-        """Put the rows found so far into the stream; if another run was faster, that is all."""
+        """Put the rows found so far into the stream; drop them if another run was faster."""
         if self.over or not self._found:
             return
         lines = render(pd.concat([each.rows for each in self._found], ignore_index=True))

@@ -1,4 +1,4 @@
-"""The Lambda's entry: what the event asks for, with settings, a session and a client to do it."""
+"""The Lambda handler: reads the event and the settings, opens a session, and runs or replays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# The share of its time in which a call begins no further batch: the time that the last one may
-# take. An alarm says that a call is slow when a fifth is left.
+# The last share of its time, in which a call begins no further batch: the time that the last batch
+# may take. An alarm fires for calls that end with a fifth or less left.
 _RESERVED_SHARE = 0.25
 _DEFAULTS = Limits()
 
@@ -34,10 +34,10 @@ class Settings(BucketSettings, DatabaseSettings):
     """The function's environment.
 
     Attributes:
-        batch_rows: how many rows one object holds at most.
-        writer_wait_seconds: how long a run waits, in all, for writers that are still open.
-        backlog_seconds: how old an execution may be and still be told that there is `more`.
-        without_changes: the tables that have no change stream; `all` stands for every one.
+        batch_rows: how many rows an object holds at most.
+        writer_wait_seconds: how long a run waits for open writers, for all tables together.
+        backlog_seconds: how old an execution may be to call again while there is a backlog.
+        without_changes: the tables that have no change stream; `all` stands for every table.
     """
 
     batch_rows: int = whole_number(_DEFAULTS.batch_rows, least=1)
@@ -47,19 +47,20 @@ class Settings(BucketSettings, DatabaseSettings):
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Land what is new in the tables the event names, `{}` being all of them.
+    """Land the new and changed rows of the tables that the event names.
 
     Args:
-        event: `{}` or `{"tables": ["address"]}`; or `{"replay": {...}}`, which lands rows again.
+        event: `{}` for all tables, `{"tables": ["address"]}` for some, or `{"replay": {...}}` to
+            land rows again.
         context: Lambda's; only the remaining time is used.
 
     Returns:
-        `rows`, `tables` (see `ingest`) and, for the state machine, whether there is `more` and how
-        old an execution may be to ask for it: `again_if_started_after`, a UTC timestamp. After a
-        replay, `replay` says what it did, and there never is `more`: ask for the next one.
+        `rows` and `tables` (see `ingest`). For the state machine: `more`, whether a backlog is
+        left, and `again_if_started_after`, a UTC timestamp: only executions that started after it
+        call again. After a replay, `replay` is its result and `more` is always False.
 
     Raises:
-        PipelineError: one of `shared.errors`; logged as ERROR.
+        PipelineError: one of `shared.errors`; logged, see `telemetry.failure`.
     """
     started = time.monotonic()
     try:
@@ -69,7 +70,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         else:
             summary = _run(requested_tables(event), settings, context)
         return summary | _again(settings)
-    except Exception as error:  # noqa: BLE001 - raised again, with what may be said of it
+    except Exception as error:  # noqa: BLE001 - raised again, as an error that quotes no values
         failure = explained(error)
         telemetry.failure("The run failed", failure)
         raise failure from failure.__cause__
@@ -81,10 +82,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def requested_tables(event: object) -> Sequence[str]:
-    """Return the tables an event asks for, in the order they are to be read.
+    """Return the tables that an event asks for, in the order in which they are read.
 
     Raises:
-        EventError: the event is neither empty nor a list of known tables.
+        EventError: the event is neither `{}` nor a list of known tables.
     """
     if event == {}:
         return TABLES
@@ -118,7 +119,7 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
 
 
 def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
-    from services.ingestion.replays import replay, requested_range  # with pandas
+    from services.ingestion.replays import replay, requested_range  # imports pandas
 
     wanted, left = requested_range(event), _seconds_left(context)
     with database_session(settings) as connection:

@@ -1,20 +1,21 @@
 """How the rows of a table land exactly once.
 
-Any run may die anywhere, and two may work on the same table. What keeps them exact is that a batch
-gets its name before it is written, once and for ever, by writes that S3 refuses if the key exists:
+A run may crash anywhere, and two runs may overlap. They stay exact because a batch gets its name
+before it is written, once and for ever, by writes that S3 refuses if the key exists:
 
 1.  The batch above watermark p is claimed: `claims/<table>/<p>.json` holds the key of its object,
-    and with it the id q of its last row. Whoever creates the claim has decided; all others read it.
+    and with it the id q of its last row. The run that creates the claim decides; all others read
+    it.
 2.  The rows above p up to q go to that key. If it exists, they have landed already.
-3.  `latest.json` moves on to q, by compare-and-swap. It is a pointer that may lag behind.
+3.  `latest.json` moves to q, by compare-and-swap. It is a pointer that may lag behind.
 
-All rows from p to q were settled (see `new_rows`) when the claim was made, so whoever lands it
-lands the same rows: a run that finds a claim without its object writes the object, and goes on
-behind it with the rest of its own rows. A run whose rows don't reach q writes nothing: it was
-overtaken. The claims are a chain, each beginning where the one before ends, and nothing is ever
-deleted: a `latest.json` that lags or was put back is healed by walking the chain from it, a lost or
-very old one from the highest id in the keys, and the chain from there. docs/exactness.md has the
-argument.
+Every id from p to q was settled (see `new_rows`) before the claim was made, so every run that lands
+the batch lands the same rows. A run that finds a claim without its object writes the object, and
+continues after it with the rest of its own rows. A run whose rows don't reach q was overtaken and
+writes nothing. The claims form a chain, each beginning where the previous one ends, and nothing is
+ever deleted. So a `latest.json` that lags or was restored is healed by following the chain from it;
+one that is lost or very old, by following the chain from the highest id in the keys.
+docs/exactness.md has the argument.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 
 
 def get_latest_id(table: str, client: S3Client, bucket_name: str) -> int:
-    """Return the highest row id of a table that has landed, 0 if none ever did.
+    """Return the highest row id of a table that has landed, 0 if none has.
 
     Raises:
         LandingError: S3 refuses: no such bucket, no permission.
         LandingUnavailableError: S3 fails, is overloaded or can't be reached.
-        StateError: the state in the bucket can't be understood.
+        StateError: an object that holds the table's state is not valid.
     """
     return find_position(Table(table), Bucket(client, bucket_name)).row_id
 
@@ -49,17 +50,18 @@ def get_latest_id(table: str, client: S3Client, bucket_name: str) -> int:
 def write_table_data(
     table: str, data: pd.DataFrame, client: S3Client, bucket_name: str
 ) -> dict[str, Any]:
-    """Write rows as JSON lines and move `latest.json` on to the last of them.
+    """Write rows as JSON lines and move `latest.json` to the last of them.
 
-    Rows at or below the table's watermark are left out: they have landed. An empty frame writes
-    nothing, and so do rows that end within a batch that another run has claimed. The rows must be
-    all there are above the watermark up to the last one, as `get_table_data` returns them.
+    Rows at or below the table's watermark have landed and are left out. An empty frame writes
+    nothing, and neither do rows that end within a batch that another run has claimed. `data` must
+    have all rows above the watermark up to its last one, as `get_table_data` returns them.
 
     Returns:
         `{"success": True, "message": "35 lines of data successfully written to 'address' table"}`
 
     Raises:
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
+        TypeError: a value has no exact JSON form; nothing was written.
     """
     lines = 0
     if len(data):
@@ -76,16 +78,19 @@ def write_table_data(
 def land_rows(
     position: Position, rows: pd.DataFrame, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
-    """Land the rows above the position; `save_position` is the caller's to call.
+    """Land the rows above the position; the caller then calls `save_position`.
 
     Args:
         position: where the table stands.
-        rows: all rows above the position, up to its last one.
-        bucket: where to.
+        rows: all rows above the position, up to the last of them.
+        bucket: the bucket to land in.
 
     Returns:
-        The position behind what has landed, and the objects that this call has written. Both stop
-        short of the rows if another run has claimed a batch that they don't fill.
+        The position after what has landed, and the objects that this call has written. Both end
+        before the last row if another run has claimed a batch that the rows don't fill.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError, TypeError: see `write_table_data`.
     """
     id_column = position.table.id_column
     if not rows[id_column].is_monotonic_increasing:
@@ -93,7 +98,7 @@ def land_rows(
     last = int(rows[id_column].iloc[-1]) if len(rows) else 0
     landed: list[Landed] = []
     while last > position.row_id:
-        # Before the claim: rows that can't be rendered, or not within memory, are not claimed.
+        # Before the claim, so that rows that can't be rendered, or not in memory, are not claimed.
         lines = _render(position, last, rows)
         key = position.claimed or _claim_batch(position, last, bucket)
         if claimed_row_id(key) > last:
@@ -108,12 +113,12 @@ def land_rows(
 def land_claimed(
     position: Position, key: str, rows: pd.DataFrame, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
-    """Land, of these rows, those that the claimed key stands for; otherwise see `land_rows`."""
+    """Land the batch claimed under this key from rows that contain it; see `land_rows`."""
     return _put(position, key, _render(position, claimed_row_id(key), rows), bucket)
 
 
 def claimed_row_id(key: str) -> int:
-    """Return the last id of the batch a claimed key stands for."""
+    """Return the last id of the batch that is claimed under this key."""
     return keys.parse_data_key(key).row_id
 
 
@@ -128,13 +133,13 @@ def _put(
     position: Position, key: str, lines: Lines, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
     landed = bucket.put_rows(key, lines)
-    said = keys.parse_data_key(key)
-    latest = Latest(said.row_id, said.timestamp, lines.rows)
+    parsed = keys.parse_data_key(key)
+    latest = Latest(parsed.row_id, parsed.timestamp, lines.rows)
     return replace(position, latest=latest, claimed=None), [landed] if landed else []
 
 
 def _claim_batch(position: Position, row_id: int, bucket: Bucket) -> str:
-    """Claim the batch above the position; return its key, ours or that of whoever was first."""
+    """Claim the batch above the position; return its key: ours, or that of the first to claim."""
     table = position.table
     key = keys.format_data_key(table, row_id, keys.timestamp_now())
     claim = keys.format_claim_key(table, position.row_id)

@@ -1,23 +1,24 @@
 """Which rows are new, and the proof that none is missing among them.
 
 Ids are drawn from a sequence before their rows commit, so a row with a smaller id can appear after
-a larger one was read, and `id > watermark` would never see it. Rows that were read therefore count
-only when every id missing among them, from the watermark on, is known to be missing for good:
+a larger one was read, and `id > watermark` would never see it. Therefore, rows that were read count
+only once every id missing among them, from the watermark on, is known to be missing for good:
 
 1.  A missing id below one that was read was drawn before the read began (ids ascend, CACHE 1), by
     a transaction that held a RowExclusiveLock before it drew the id: an INSERT takes one on the
-    table, and nextval one on the sequence, whoever calls it.
+    table, and every call of nextval takes one on the sequence.
 2.  A transaction keeps its locks until it ends, and its rows are visible before it releases them.
 3.  So: list the transactions that hold such a lock now, wait for exactly those to end, and read
-    the missing ids again. What is still missing was rolled back; nobody can insert it any more.
+    the missing ids again. An id that is still missing was rolled back (or its row deleted); nobody
+    can insert it any more.
 
-That is how CREATE INDEX CONCURRENTLY waits for writers. Without a gap there is nothing to wait
-for, and no further statement. A writer that stays open for longer than a read may wait holds back
-the rows above the first id still missing, until the next run.
+CREATE INDEX CONCURRENTLY waits for writers in the same way. Without a gap there is nothing to wait
+for, and no further statement. If a writer stays open for longer than a read may wait, the rows
+above the first id still missing are held back until the next run.
 
-The assumption: ids come from the table's own sequence, drawn in the transaction that inserts
-them. Where a sequence can't keep it (CACHE, descending, cycling) a WARNING says so.
-docs/exactness.md argues all of this at length.
+The assumption: ids are drawn from the table's own sequence, in the transaction that inserts them.
+A WARNING says so if the sequence breaks it (CACHE, descending, cycling). docs/exactness.md has the
+whole argument.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ if TYPE_CHECKING:
 
     from shared.postgres.catalogue import Description
 
-    type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # a row (first, last) for each
+    type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # one row (first, last) per gap
 
 WRITER_WAIT_SECONDS = 30.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 
 _ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
-# The rows in gaps, by one look into the index for each. The inner ORDER BY keeps the planner from
-# merging the two: it would compare every row of the table with every gap, and think that cheap if
-# there is a limit.
+# The rows in the gaps, by one index scan for each gap. The inner ORDER BY keeps the planner from
+# flattening the subquery: it would then compare every row of the table with every gap, which it
+# takes for cheap if there is a limit.
 _IN_GAPS = """
 unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',')::bigint[])
     AS gap(first, last)
@@ -60,9 +61,8 @@ CROSS JOIN LATERAL (
 ) AS t"""
 
 # Every transaction that may yet commit rows into the table, its partitions or children, or through
-# its partitioned parents, or that drew an id it has still to insert. A
-# prepared transaction has no pid; it keeps its virtualtransaction, or before PostgreSQL 13.5 gets
-# one that begins with -1.
+# its partitioned parents, or that drew an id which it has yet to insert. A prepared transaction has
+# no pid. It keeps its virtualtransaction; before PostgreSQL 13.5 it gets one that begins with -1.
 _OPEN_WRITERS = """
 WITH RECURSIVE up AS (
     SELECT to_regclass({name})::oid AS oid
@@ -76,7 +76,7 @@ WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND relation IN (SELECT oid FROM family) AND pid IS DISTINCT FROM pg_backend_pid()
 """
-# Whose they are: of the live ones by pid, of the prepared ones by the lock on their own id.
+# Who runs them: found by pid; for prepared transactions, by the lock on their own transaction id.
 _SESSIONS = """
 SELECT pid, usename, application_name FROM pg_stat_activity WHERE pid = ANY ({pids}::int[])
 """
@@ -107,17 +107,17 @@ def get_table_data(
         table: a table with an integer column `<table>_id`.
         row_id: the watermark: rows up to and including it are left out.
         connection: a session in autocommit, on a primary.
-        limit: how many rows to return at most; and if they are long, only as many as fit into
-            memory. All rows without it.
-        wait_seconds: how long to wait for open writers, if an id is missing.
+        limit: how many rows to return at most; fewer if they are long. If None, all rows.
+        wait_seconds: how long to wait for open writers if an id is missing.
 
     Returns:
-        The rows, in the types `shared.postgres.columns` lists; with the right columns when there
-        is none. Rows above an id that an open writer may yet fill are left out.
+        The rows, in the types that `shared.postgres.columns` lists; if there are none, an empty
+        frame with the table's columns. Rows above an id that an open writer may yet fill are left
+        out.
 
     Raises:
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
-        SourceUnavailableError: the database could not be reached, or broke off.
+        SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     return read_new_rows(Table(table), row_id, connection, limit, wait_seconds=wait_seconds).rows
 
@@ -130,7 +130,11 @@ def read_new_rows(
     *,
     wait_seconds: float = WRITER_WAIT_SECONDS,
 ) -> Batch:
-    """Return what `get_table_data` returns, with what else is known of the read."""
+    """Return the rows that `get_table_data` returns, as a `Batch`.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `get_table_data`.
+    """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection)
         if description.broken_assumption:
@@ -155,10 +159,10 @@ def _gaps(row_id: int, ids: pd.Series[int]) -> Gaps:
 
 
 def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -> Batch:
-    """Return the batch with the rows that came late in their places.
+    """Return the batch with the rows that were committed late, in the order of the ids.
 
-    Its end may be cut off: if that makes more rows than `limit`, or if so many came late that not
-    all gaps were read again.
+    Its end is cut off if that makes more rows than `limit`, or if there were so many late rows that
+    not all gaps were read again.
     """
     firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
     late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
@@ -184,20 +188,20 @@ def _below_gaps(
     settled = batch.rows[batch.ids < missing_id]
     held_back = len(batch.rows) - len(settled)
     logger().warning(
-        "Rows wait for a transaction that is still open. They land once it has ended: commit it, "
-        "or end it by the statement in `end_with`",
+        "Rows are held back by a transaction that is still open. They land once it has ended: "
+        "commit it, or end it with the statement in `end_with`",
         extra={
             "table": batch.description.table.name,
             "held_back_rows": held_back,
             "missing_id": missing_id,
-            "transactions": _described(writers, connection),
+            "transactions": _describe(writers, connection),
         },
     )
     return replace(batch, rows=settled, held_back=held_back, more=False)
 
 
-def _described(writers: Collection[_Writer], connection: Connection) -> list[dict[str, Any]]:
-    """Return of each open transaction whose it is, and the statement that ends it."""
+def _describe(writers: Collection[_Writer], connection: Connection) -> list[dict[str, Any]]:
+    """Return who runs each open transaction, and the statement that ends it."""
     pids = sorted(writer.pid for writer in writers if writer.pid is not None)
     prepared = sorted(writer.virtualtransaction for writer in writers if writer.pid is None)
     described = []
@@ -224,7 +228,7 @@ def _described(writers: Collection[_Writer], connection: Connection) -> list[dic
 def _wait_for_writers(
     description: Description, connection: Connection, wait_seconds: float
 ) -> tuple[set[_Writer], float]:
-    """Wait for those who write to the table now; return who is left, and the seconds waited."""
+    """Wait for the table's current writers; return those still open, and the seconds waited."""
     started = time.monotonic()
     deadline = started + wait_seconds
     pause = _FIRST_POLL_SECONDS
@@ -237,7 +241,7 @@ def _wait_for_writers(
 
 
 def _still_open(before: set[_Writer], now: set[_Writer]) -> set[_Writer]:
-    """Return who of those before is still there; who was prepared meanwhile may be any of them."""
+    """Return the writers from `before` that are still open; a prepared one may be any of them."""
     known = {writer.virtualtransaction for writer in before}
     return {
         writer

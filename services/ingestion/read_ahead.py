@@ -1,9 +1,9 @@
-"""Reading the batches of a run from the database: the next one while one is landed.
+"""Reads the batches of a run from the database, the next one while the current one lands.
 
 The server works while we wait for S3, and the other way round. Only one batch is read ahead at a
-time, of whichever table asks first, so memory holds two; and it is only used if the table then
-stands where it begins. Two threads never use the session at once: the landing thread waits for the
-reading one before it asks for anything.
+time, for the first table that asks, so memory holds two. It is used only if the table's position is
+then where the batch begins. Two threads never use the session at once: the landing thread waits for
+the reading thread before it asks for anything.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from shared.tables import Table
 
 
-# How long a thread may keep the interpreter that another one waits for. With Python's 5 ms the
-# server stands still, because nobody takes what it sends: a fifth of the time of a load.
+# How long a thread may keep the interpreter while another one waits for it. With Python's default
+# of 5 ms the server stalls, because nobody receives what it sends: for a fifth of a load's time.
 _SWITCH_SECONDS = 0.0002
 
 
@@ -78,10 +78,10 @@ class Reader:
 
     @contextmanager
     def reading_ahead(self, batch: Batch) -> Iterator[None]:
-        """Read what follows a batch in the background, until the block ends.
+        """Read the batch that follows this one in the background, until the block ends.
 
-        A failure is that of the next `read`. No writer is waited for: where rows are held back,
-        `read` reads again.
+        If that fails, the next `read` raises the error. It does not wait for writers: if rows are
+        held back, the next `read` reads them again.
         """
         if self._ahead or not batch.more or not self.has_time:
             yield
@@ -92,7 +92,7 @@ class Reader:
             yield
 
     def forget(self, table: Table) -> None:
-        """Drop what was read ahead of a table: nobody will ask for it."""
+        """Drop the batch that was read ahead for a table: nobody will ask for it."""
         if self._ahead and self._ahead.table == table:
             self._ahead = None
 

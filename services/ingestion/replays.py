@@ -1,8 +1,8 @@
-"""Replays: landing a range of a table's rows again, as they are now, beside what has landed.
+"""Replays: a range of a table's rows lands again, as it is now, beside what has landed.
 
-A replay reads the state in the bucket and changes none of it: no watermark, no claim, no change
-stream. All rows up to the watermark are settled (see `new_rows`), so a range of them can be read at
-any time. The rows above it have yet to land for the first time: a replay ends at the watermark.
+A replay reads the state in the bucket and changes none of it: no watermark, claim or change stream.
+All ids up to the watermark are settled (see `new_rows`), so a range of them can be read at any
+time. Rows above the watermark have yet to land for the first time, so a replay ends there.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ class Range:
 
 
 def requested_range(event: dict[str, Any]) -> Range:
-    """Return the rows that an event wants to have replayed.
+    """Return the range that an event asks to replay.
 
     Raises:
-        EventError: it does not say which rows.
+        EventError: the event names no known table, or no range of ids.
     """
     asked = event["replay"]
     named = isinstance(asked, dict) and asked.keys() == {"table", "from_row_id", "to_row_id"}
     if len(event) > 1 or not named:
         raise EventError(
-            'To replay rows the event must be {"replay": {"table": "payment", "from_row_id": 0, '
-            '"to_row_id": 500}}: those with an id above the first, up to the second.'
+            'To replay rows, the event must be {"replay": {"table": "payment", "from_row_id": 0, '
+            '"to_row_id": 500}}. That replays the rows with an id above 0, up to 500.'
         )
     table, *bounds = asked["table"], asked["from_row_id"], asked["to_row_id"]
     if table not in TABLES:
         raise EventError(f"Unknown table: {table!r}. The tables are {', '.join(TABLES)}.")
     if not all(type(bound) is int and bound in _INT64 for bound in bounds):
-        raise EventError(f"from_row_id and to_row_id must be integers of 64 bits, not {bounds}.")
+        raise EventError(f"from_row_id and to_row_id must be 64-bit integers, not {bounds}.")
     if bounds[0] >= bounds[1]:
         raise EventError(
-            f"There is no id above {bounds[0]} up to {bounds[1]}. The row from_row_id is left out, "
-            "like the row at a watermark: for the row 5 alone ask from 4 to 5."
+            f"There is no id above {bounds[0]} up to {bounds[1]}. The row from_row_id itself is "
+            "not replayed: to replay row 5 alone, ask for 4 to 5."
         )
     return Range(table, *bounds)
 
@@ -72,19 +72,19 @@ def replay(
     batch_rows: int,
     seconds_left: Callable[[], float],
 ) -> dict[str, Any]:
-    """Land rows that have landed once more, under `replays/`, in batches.
+    """Land rows again that have landed before, under `replays/`, in batches.
 
     Args:
-        wanted: which; those above the table's watermark are left out.
+        wanted: the rows; those above the table's watermark are left out.
         client: boto3 client of S3.
         connection: a session of the database, in autocommit.
-        bucket_name: where to.
-        batch_rows: rows of one object, at most.
-        seconds_left: tells how long this may go on; no batch is begun at 0.
+        bucket_name: the bucket to land in.
+        batch_rows: how many rows an object holds at most.
+        seconds_left: returns how long this may go on; no batch is begun once it returns 0.
 
     Returns:
-        `rows`, `bytes` and `keys` that landed, `to_row_id` up to where they were asked for and have
-        landed before, and `next_from_row_id` to go on from if time was up, else None.
+        `rows`, `bytes` and `keys` that landed; `to_row_id`, which is the watermark if more was
+        asked for; and `next_from_row_id` to continue from if time was up, else None.
 
     Raises:
         SourceError, SourceUnavailableError: see `get_table_data`.

@@ -1,10 +1,9 @@
-"""The run: rounds over the tables that have something to do, until none has, or time is up.
+"""A run: rounds over the tables that have something to do, until none has, or time is up.
 
-A run goes through the tables in rounds of one step each, children before parents, so that one
-table's backlog starves no other. What a row refers to was committed no later than the row. So after
-a round in which rows landed, every table behind theirs that was not read since is asked again
-whether it has news. A run has caught up when none has: then everything that the landed rows refer
-to has landed, too.
+In a round each table takes one step, children before parents, so that one table's backlog does not
+starve the others. A row's parent was committed no later than the row. So after a round in which
+rows landed, every table behind theirs that was not read since is asked again whether it has news.
+When none has, the run has caught up: every row that the landed rows refer to has landed, too.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from services.ingestion.table import TableRun
 
 
-def _for_ever() -> float:
+def _unlimited() -> float:
     return float("inf")
 
 
@@ -40,15 +39,15 @@ class Limits:
     """What a run may use.
 
     Attributes:
-        batch_rows: rows of one object, and so of memory, at most.
-        writer_wait_seconds: how long to wait, in all, for open writers.
-        seconds_left: tells how long the run may still go on; it begins no batch at 0.
+        batch_rows: how many rows an object, and so a batch in memory, holds at most.
+        writer_wait_seconds: how long to wait for open writers, for all tables together.
+        seconds_left: returns how long the run may still go on; no step is begun once it returns 0.
         without_changes: the tables that have no change stream.
     """
 
     batch_rows: int = 50_000
     writer_wait_seconds: float = 30.0
-    seconds_left: Callable[[], float] = _for_ever
+    seconds_left: Callable[[], float] = _unlimited
     without_changes: Collection[str] = ()
 
 
@@ -61,23 +60,23 @@ def ingest(
     *,
     report: Callable[[Mapping[str, TableSummary]], None] | None = None,
 ) -> dict[str, Any]:
-    """Land what is new in the tables.
+    """Land the new and changed rows of tables.
 
     Args:
         tables: their names, children before parents.
         client: boto3 client of S3.
         connection: a session of the database, in autocommit.
-        bucket_name: where to.
+        bucket_name: the bucket to land in.
         limits: what the run may use.
-        report: called once when the run ends, also if tables failed, with the summaries of all
-            others by name.
+        report: called once at the end of the run, with the summary of each table that did not fail
+            by its name.
 
     Returns:
-        `rows` landed, `more` (whether a backlog is left), and per table in `tables` its summary.
+        `rows`, how many landed; `more`, whether a backlog is left; `tables`, the summary of each.
 
     Raises:
-        IngestionError: tables failed, all others are done; names each of them.
-        TransientIngestionError: the same, and another try may fix every failure.
+        IngestionError: some tables failed, and are named; all others are done.
+        TransientIngestionError: the same, and a retry may fix every failure.
     """
     run = _Run(Bucket(client, bucket_name), connection, limits or Limits())
     run.begin([Table(name) for name in tables])
@@ -110,7 +109,7 @@ class _Run:
         self._reader: Reader | None = None
 
     def begin(self, tables: Sequence[Table]) -> None:
-        """Find out where the tables stand."""
+        """Find out where the tables stand, and which have something to do."""
         self._standings = take_standings(
             tables, self.limits.without_changes, self.bucket, self.connection, self._failing
         )
@@ -175,7 +174,7 @@ class _Run:
                 self._open(standing).see(highest_id)
 
     def _open(self, standing: Standing) -> TableRun:
-        """Return the run of a table, from now on; what needs pandas is imported here."""
+        """Return a table's run, which begins here if it has not. Imports what needs pandas."""
         from services.ingestion.read_ahead import Reader
         from services.ingestion.table import TableRun
 
@@ -195,7 +194,7 @@ class _Run:
         """Keep a table's failure for the end of the run: it stops no other table."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one table is that table's
+        except Exception as error:  # noqa: BLE001 - kept as the table's failure, whatever it is
             failure = self.failures[table] = explained(error)
             if self._reader:
                 self._reader.forget(table)

@@ -1,7 +1,7 @@
-"""How each table stands on both sides when a run begins: which have news, which were written to.
+"""Where each table stands, in the bucket and in the database, when a run begins.
 
-Bucket and database are asked side by side: two small objects a table, one statement for all tables.
-A run without news ends after that, so nothing here imports pandas.
+Both are asked in parallel: for two small objects per table, and by one statement for all tables. A
+run without news ends after that, so nothing here imports pandas.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from shared.snapshot import Mark
     from shared.tables import Table
 
-_PARALLEL_READS = 10  # the connections a client of boto3 keeps by default
+_PARALLEL_READS = 10  # as many connections as a boto3 client keeps by default
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a table stands when a run begins.
+    """Where a table stands when a run begins.
 
     Attributes:
-        table: which.
-        position: in the bucket, as its latest.json has it.
-        changes: how far its change stream is; None if it has none.
+        table: the table.
+        position: its position in the bucket, by its latest.json.
+        changes: how far its change stream has come; None if it has none.
         mark: taken before anything else was read; None if the database could not be asked.
-        highest_id: in the database; None if it could not be asked.
-        is_as_declared: whether its columns are those of its contract, as far as is known.
+        highest_id: its highest id in the database; None if the database could not be asked.
+        is_as_declared: whether its columns are those of its contract; True if that is not known.
     """
 
     table: Table
@@ -55,23 +55,23 @@ class Standing:
     is_as_declared: bool
 
     def is_behind(self, highest_id: int | None) -> bool:
-        """Tell whether rows up to an id would be news: below the watermark none is still to come.
+        """Tell whether a table with this highest id has rows to land: they are above the watermark.
 
-        Without an id, because it can't be asked for, there may be some.
+        If the id is None, because it could not be read, the table may have some.
         """
         return highest_id is None or self.position.row_id < highest_id
 
     @property
     def to_read(self) -> bool:
-        """Whether it has to be read: reading also reports that it was declared anew."""
+        """Whether it has to be read: reading also reports that its declaration changed."""
         return self.is_behind(self.highest_id) or not self.is_as_declared
 
     @property
     def to_scan(self) -> bool:
         """Whether it has to be scanned for changes, because it was written to since the last scan.
 
-        New rows are a write, even if it has not been counted yet: if their table were left out now,
-        what lands until the write is counted would be delivered once more.
+        New rows are a write, even if the server has not counted it yet: without a scan now, rows
+        that land until it is counted would be delivered again.
         """
         if self.changes is None or self.mark is None:
             return False
@@ -87,13 +87,13 @@ def take_standings(
     connection: Connection,
     failing: Callable[[Table], AbstractContextManager[None]],
 ) -> list[Standing]:
-    """Return how tables stand, and warn of those that end below what has landed.
+    """Return where the tables stand; warn of those whose highest id is below the watermark.
 
     Args:
-        tables: which.
+        tables: the tables.
         without_changes: the names of those that have no change stream.
-        bucket: the one side.
-        connection: the other.
+        bucket: the bucket that rows land in.
+        connection: a session of the database, in autocommit.
         failing: a context that keeps the failure of a table, which is then left out.
     """
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
@@ -123,11 +123,11 @@ def take_standings(
 
 
 def ask_highest_ids(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:
-    """Return the highest ids in the database; none if one can't be asked.
+    """Return the highest ids in the database by table; no ids at all if one can't be read.
 
-    Then each table counts as one with news, and reading it says which can't be asked, and why.
+    Then every table counts as one with news, and reading it raises the error of the one that fails.
     """
-    with suppress(PipelineError):
+    with suppress(PipelineError):  # see the docstring
         return read_highest_ids(tables, connection)
     return {}
 
@@ -140,7 +140,7 @@ def _ask_database(tables: Sequence[Table], connection: Connection) -> Survey:
 
 
 def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> None:
-    """Warn of tables that end below their watermark, unless that landed since they were asked."""
+    """Warn of tables whose highest id, read again after the watermark, is below it."""
     suspects = [each for each in standings if _ends_below(each, each.highest_id)]
     if not suspects:
         return
@@ -149,9 +149,9 @@ def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> 
         now = highest.get(standing.table.name)
         if _ends_below(standing, now):
             logger().warning(
-                "The table ends below what has landed: rows were deleted, or the database was "
-                "restored from a backup. New rows with ids up to latest_row_id land only in the "
-                "change stream",
+                "The table's highest id is below its watermark: rows were deleted, or the database "
+                "was restored from a backup. New rows with ids up to latest_row_id land only in "
+                "the change stream",
                 extra={
                     "table": standing.table.name,
                     "highest_row_id": now,

@@ -1,4 +1,4 @@
-"""What people are told of a table's run: its summary, its log lines and its metrics."""
+"""What a run reports of its tables: summaries, log lines and metrics."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class TableSummary:
     """What happened to one table in a run: its log line, and its part of the run's result.
 
     Attributes:
-        rows: how many landed.
+        rows: how many rows landed.
         from_row_id: the watermark when the run began.
         latest_row_id: the watermark when it ended.
         held_back_rows: how many rows wait for a transaction that is still open.
         watermark_age_seconds: how long the watermark has stood still while rows wait, else 0.
-        contract_violations: how many columns and kinds of violation were reported.
-        key: of the last batch that landed.
+        contract_violations: how many were reported, one for each column and kind.
+        key: the key of the last batch that landed.
         objects: how many batches landed.
-        bytes: of the batches.
+        bytes: the size of these batches.
         duration_ms: how long the table took.
         changes: how many rows went into the change stream.
         changes_repeated: how many of these had been delivered before.
-        changes_key: of the last object of the change stream that landed.
+        changes_key: the key of the last object that went into the change stream.
     """
 
     rows: int = 0
@@ -55,12 +55,12 @@ class TableSummary:
 
 
 def emit_metrics(stage: str, summaries: Mapping[str, TableSummary]) -> None:
-    """Write the metrics of a run: of each table that has any, and of all of them together.
+    """Write the metrics of a run: of each table that has any, and totals over all tables.
 
-    The latter are written if they are 0, too: an alarm can't sum over a dimension.
+    The totals exist because an alarm can't sum over a dimension; they are written even if 0.
 
     Args:
-        stage: a dimension of all.
+        stage: the stage, a dimension of every metric.
         summaries: by the name of the table.
     """
     for table, summary in summaries.items():
@@ -90,39 +90,39 @@ def _emit_table(stage: str, table: str, summary: TableSummary) -> None:
 
 
 class Progress:
-    """How fast a table's backlog lands, logged every ten seconds at most.
+    """Logs how fast a table's backlog lands, at most every ten seconds.
 
-    So an ordinary run, whose tables are read to their ends before that, logs nothing of it.
+    An ordinary run reads its tables to the end sooner, and so logs none of it.
     """
 
     def __init__(self, table: str, highest_id: int | None) -> None:
-        """Begin now.
+        """Start the clock.
 
         Args:
-            table: its name.
-            highest_id: the table's when the run began; None where it is not known.
+            table: the table's name.
+            highest_id: the table's highest id when the run began; None if it is not known.
         """
         self._table, self._highest_id = table, highest_id
         self._began = self._logged = time.monotonic()
 
     def log(self, rows: int, row_id: int) -> None:
-        """Say how things stand, unless that was said just now.
+        """Log the progress, unless it was logged less than ten seconds ago.
 
         Args:
-            rows: how many have landed in this run.
-            row_id: the last that has landed.
+            rows: how many rows have landed in this run.
+            row_id: the last id that has landed.
         """
         now = time.monotonic()
         if now - self._logged < _INTERVAL_SECONDS:
             return
         self._logged = now
         rate = rows / (now - self._began)
-        said: dict[str, Any] = {"table": self._table, "rows": rows, "latest_row_id": row_id}
-        said |= {"rows_per_second": round(rate)} | self._left(row_id, rate)
-        telemetry.logger().info("A backlog is landing", extra=said)
+        fields: dict[str, Any] = {"table": self._table, "rows": rows, "latest_row_id": row_id}
+        fields |= {"rows_per_second": round(rate)} | self._left(row_id, rate)
+        telemetry.logger().info("A backlog is landing", extra=fields)
 
     def _left(self, row_id: int, rate: float) -> dict[str, int]:
-        """Return what is left, as if no id were missing."""
+        """Estimate the rows and seconds that are left, as if no id were missing."""
         if self._highest_id is None:
             return {}
         rows_left = max(0, self._highest_id - row_id)

@@ -1,10 +1,10 @@
 """One table in one run: heal, adopt, read, check, land, and then scan for changes.
 
-A table that was read to its end is scanned for changes to what had landed before, stretch by
-stretch. Its change stream may go on from this run's mark if every row above the old watermark has
-landed, or will land, as it was after the mark. That is so if this run has itself written whatever
-landed since, and has read the table to its end: whoever read earlier, and is slow, has no row left
-to land. docs/exactness.md has the argument.
+Once a table has been read to its end, it is scanned, in stretches, for changes to the rows that had
+landed before. Its change stream may continue from this run's mark if every row above the old
+watermark has landed, or will land, as it was after the mark. That is so if this run has itself
+written every object since, and has read the table to its end: a slow run that read before the mark
+has no row left to land. docs/exactness.md has the argument.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class TableRun:
     """One table in one run; nobody else writes its fields.
 
     Attributes:
-        table: which.
+        table: the table.
         to_read: whether it may have more rows to read.
-        was_read: whether the last step read rows, instead of taking those that were read ahead.
-        more: once it has ended: whether something is left for the next call.
+        was_read: whether the last step read rows, instead of using those that were read ahead.
+        more: whether something is left for the next call; `end` sets it.
     """
 
     def __init__(self, standing: Standing, bucket: Bucket, reader: Reader) -> None:
-        """Take over a table from how it stands on both sides.
+        """Begin from where the table stands.
 
         Args:
-            standing: when the run began.
-            bucket: where its rows land.
+            standing: where it stood when the run began.
+            bucket: the bucket that its rows land in.
             reader: shared by all tables of the run.
         """
         self.table = standing.table
@@ -84,7 +84,7 @@ class TableRun:
         """Land the next batch; then, if no rows are left but time is, scan the next stretch.
 
         Raises:
-            PipelineError: it failed; the next run goes on from what has landed.
+            PipelineError: the step failed; the next run continues from what has landed.
         """
         with self._clock():
             self.was_read = False
@@ -96,14 +96,14 @@ class TableRun:
                 self._scan_stretch(self._scan)
 
     def see(self, highest_id: int | None) -> None:
-        """Take note of the table's highest id, which was asked for again; None: it can't be."""
+        """Take note of the table's highest id, which was read again; None if that failed."""
         self.to_read |= highest_id is None or self._position.row_id < highest_id
 
     def end(self) -> None:
         """End the table's run.
 
         Raises:
-            PipelineError: how far its scan is could not be saved.
+            PipelineError: the state of its change stream could not be saved.
         """
         with self._clock():
             self.more = self.to_read
@@ -139,14 +139,14 @@ class TableRun:
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
-            self._moved(batch, *land_rows(self._position, batch.rows, self._bucket))
-        # A batch that somebody claimed meanwhile is not left to them: they may be dead.
+            self._advance(batch, *land_rows(self._position, batch.rows, self._bucket))
+        # A batch that another run has claimed meanwhile is not left to it: it may have crashed.
         self.to_read = batch.more or self._position.claimed is not None
         if self.to_read:
             self._progress.log(sum(each.rows for each in self._landed), self._position.row_id)
 
     def _heal(self) -> None:
-        """Find out, once, where the table really stands in the bucket."""
+        """Heal the table's position in the bucket, once."""
         if self._is_healed:
             return
         self._position, self._is_healed = heal_position(self._position, self._bucket), True
@@ -159,9 +159,9 @@ class TableRun:
         connection, last = self._reader.connection, claimed_row_id(key)
         batch = read_settled_rows(self.table, self._position.row_id, last, connection)
         self._inspector.inspect(batch)
-        self._moved(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
+        self._advance(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
 
-    def _moved(self, batch: Batch, position: Position, landed: list[Landed]) -> None:
+    def _advance(self, batch: Batch, position: Position, landed: list[Landed]) -> None:
         self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)
         self._landed += landed
         self._position = save_position(position, self._bucket)
@@ -169,7 +169,7 @@ class TableRun:
     def _scan_stretch(self, scan: ChangeScan) -> None:
         """Scan the next stretch of a table that was read to its end."""
         if not scan.is_begun:
-            if not self._is_all_ours:  # the next run scans, which knows what has landed
+            if not self._is_all_ours:  # another run landed some rows: the next run scans
                 scan.skip()
                 return
             scan.begin(self._from_row_id, settled=not self._held_back)

@@ -1,4 +1,4 @@
-"""The reconciliation service: every night it proves that source and bucket agree."""
+"""The reconciliation service: compares the database with the bucket every night."""
 
 from services.reconciliation.comparison import reconcile
 

@@ -1,17 +1,18 @@
-"""The comparison of source and bucket, table by table: what is missing, deleted or broken.
+"""Compares the source with the bucket, table by table: what is missing, deleted or broken.
 
-Nothing is reported missing that is not, whatever runs meanwhile. The watermark is taken first. All
-ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a row that is
-there now was there then, and is in the object, which exists, or the watermark would be lower. So
-it does not matter when the objects are read, nor what lands meanwhile: it lies above. Rows that are
-held back, or claimed and not landed, lie above, too.
+No row is reported missing that is not, whatever runs meanwhile. The watermark is read first. All
+ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a row that
+exists now existed then, and is in its object. The object exists, or the watermark would be lower.
+So it does not matter when the objects are read, or what lands meanwhile: that is above the
+watermark. So are rows that are held back, or claimed but not landed.
 
-What is not in the objects may be in the change stream: rows with ids of their own below the
-watermark. Its mark is taken before the source is read, and its objects are read after that: they
-hold every version that is older than the mark. A newer one is pending, not missing. And rows are
-looked up a second time, so that one that was deleted meanwhile is not missing.
+A row that is in none of the objects may be in the change stream, if it was inserted with an
+explicit id below the watermark. The stream's mark is read before the source, and its objects after
+it, so they hold every version that is older than the mark. A row with a newer version is pending,
+not missing. Rows are looked up in the source a second time, so that a row that was deleted
+meanwhile is not reported missing.
 
-A row that landed is deleted if the source does not have it; it was there when it landed.
+A row that landed and is not in the source was deleted: it was there when it landed.
 """
 
 from __future__ import annotations
@@ -41,27 +42,27 @@ if TYPE_CHECKING:
 
     from shared.snapshot import Mark
 
-# How many landed ids are held at once; a statement of the source reads no more.
+# Landed ids are compared with the source as soon as there are so many of them.
 _STRETCH_IDS = 100_000
 
 
 @dataclass(slots=True)
 class Findings:
-    """What was found of one table.
+    """What the reconciliation found for one table.
 
     Attributes:
         table: its name.
         watermark: the highest id that was compared.
-        rows_in_source: up to the watermark.
-        rows_landed: up to the watermark, in the objects that claims name.
-        elsewhere: how many rows of the source are in other objects only: in the change stream,
-            or landed again by a replay.
-        pending: how many are nowhere and not missing: the change stream has yet to look at them, or
-            they were deleted meanwhile.
+        rows_in_source: how many rows the source has up to the watermark.
+        rows_landed: how many have landed up to the watermark, in objects that claims name.
+        elsewhere: how many rows of the source are only in other objects: those of the change
+            stream, of replays, or that no claim names.
+        pending: how many are in no object, but not missing: the change stream has yet to scan them,
+            or they were deleted meanwhile.
         missing: ids of rows that are in the source and have not landed.
-        deleted: ids of rows that have landed and are gone from the source.
+        deleted: ids of rows that have landed and were deleted from the source.
         faults: objects and claims that are not as they landed.
-        seconds: how long it took.
+        seconds: how long the comparison took.
     """
 
     table: str
@@ -90,8 +91,8 @@ def reconcile(
         table: its name.
         client: boto3 client of S3.
         connection: a session of the database, in autocommit, on a primary.
-        bucket_name: where it landed.
-        with_changes: whether the table has a change stream, which may yet bring rows.
+        bucket_name: the bucket that it landed in.
+        with_changes: whether the table has a change stream, which may yet deliver rows.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
@@ -110,20 +111,20 @@ def reconcile(
 
 
 class _Stream:
-    """How far a table's change stream was before the source was read."""
+    """How far a table's change stream had come before the source was read."""
 
     def __init__(self, table: Table, bucket: Bucket, connection: Connection) -> None:
         self.table, self.connection = table, connection
         self.done = get_change_state(table, bucket).done
 
     def mark(self) -> Mark | None:
-        """Return the mark below which it has every version, None if there is none, or no more."""
+        """Return the mark below which it has every version; None if there is none that holds."""
         seen = read_survey([self.table], self.connection, with_ids=False)
         return None if break_between(self.done, seen.marks[self.table.name]) else self.done
 
 
 def _compare(landed: Landed, connection: Connection, findings: Findings) -> None:
-    """Count, and collect the ids of either side that the other has not."""
+    """Count the rows of both sides, and collect the ids that only one side has."""
     missing, deleted = [NO_IDS], [NO_IDS]
     above = LOWEST_ID
     for up_to, ids in _stretches(landed, findings):
@@ -139,7 +140,7 @@ def _compare(landed: Landed, connection: Connection, findings: Findings) -> None
 
 
 def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
-    """Yield what has landed, as few batches at a time as make a statement worth it."""
+    """Yield the landed ids in stretches of joined batches, each with the id that it goes up to."""
     ids, count = [NO_IDS], 0
     for batch in landed.batches():
         findings.faults += batch.faults
@@ -154,7 +155,7 @@ def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
 def _look_elsewhere(
     landed: Landed, stream: _Stream | None, connection: Connection, findings: Findings
 ) -> None:
-    """Leave of the missing rows those that are nowhere, and that no stream will bring."""
+    """Keep as missing only rows that are in no object and that the change stream won't deliver."""
     before = len(findings.missing)
     if not before:
         return

@@ -1,4 +1,4 @@
-"""Which ids an object of JSON lines holds, and whether it is whole."""
+"""Reads the ids in an object of JSON lines, and checks that it is intact."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Contents:
     """What an object holds.
 
     Attributes:
-        ids: of its rows, in the order of the lines.
-        rows: how many there are by its metadata.
-        is_there: whether there is such an object.
+        ids: the ids of its rows, in the order of the lines.
+        rows: the number of rows in its metadata; None if there is none.
+        is_there: whether the object exists.
         faults: what is wrong with it, in words.
     """
 
@@ -38,7 +38,7 @@ class Contents:
 
 
 def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
-    """Return what an object holds.
+    """Return the contents of an object.
 
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
@@ -52,7 +52,7 @@ def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
 
 
 def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
-    """Return what lines hold; a line counts if it is whole, whether or not a line feed ends it."""
+    """Return the contents of lines; a complete row counts, even if its line feed is missing."""
     ids: list[int] = []
     contents, bad, line = Contents(), 0, b"\n"
     for line in lines:
@@ -63,7 +63,7 @@ def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
             ids.append(row_id)
     contents.ids = np.array(ids, np.int64)
     if not line.endswith(b"\n"):
-        contents.faults.append("it is truncated: its last line has no end")
+        contents.faults.append("it is truncated: its last line has no line feed")
     elif bad:
         contents.faults.append(f"{bad} of its lines are not rows")
     return contents

@@ -1,4 +1,4 @@
-"""The Lambda's entry: settings, client and sessions for `reconcile`, and its report."""
+"""The Lambda handler: reconciles every table, each in a session of its own, and reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Settings(BucketSettings, DatabaseSettings):
     """The function's environment.
 
     Attributes:
-        without_changes: the tables that have no change stream; `all` stands for every one.
+        without_changes: the tables that have no change stream; `all` stands for every table.
     """
 
     without_changes: tuple[str, ...] = names()
@@ -38,14 +38,14 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
     """Reconcile every table, whatever the event.
 
     Returns:
-        The `key` of the object with the ids, and the figures of each table in `tables`.
+        `key`, the key of the report; `tables`, the figures of each table.
 
     Raises:
-        PipelineError: one of `shared.errors`, when every table that could be has been reconciled.
+        PipelineError: one of `shared.errors`, once all tables that could be were reconciled.
     """
     try:
         return _run(Settings.from_env(os.environ))
-    except Exception as error:  # noqa: BLE001 - raised again, with what may be said of it
+    except Exception as error:  # noqa: BLE001 - raised again, as an error that quotes no values
         failure = explained(error)
         telemetry.failure("The reconciliation failed", failure)
         raise failure from failure.__cause__
@@ -75,7 +75,7 @@ def _reconcile_all(settings: Settings) -> tuple[list[Findings], dict[str, Pipeli
                     settings.bucket_name,
                     with_changes=table not in without_changes,
                 )
-        except Exception as error:  # noqa: BLE001 - one table's, whatever it is
+        except Exception as error:  # noqa: BLE001 - kept as the table's failure, whatever it is
             failures[table] = explained(error)
             telemetry.failure(
                 f"Table {table!r} could not be reconciled", failures[table], table=table

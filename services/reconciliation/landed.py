@@ -1,7 +1,7 @@
-"""Which ids of a table have landed: its chain of claims, and the objects they name.
+"""Reads which ids of a table have landed: by its chain of claims, and the objects they name.
 
-The list of the claims says what there has to be: each begins where the one before ends. Objects are
-listed before the claims, so that an object listed has a claim that is listed, too.
+The claims say which objects must exist, and each claim begins where the previous one ends. Objects
+are listed before claims, so that the claim of every listed object is listed, too.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
-# Objects are mostly small, and a request mostly waits.
+# How many objects are read in parallel: most are small, and a request mostly waits.
 _READERS = 8
 
 
 class Fault(NamedTuple):
-    """Something in the bucket that is not as it landed: which object, and what is wrong with it."""
+    """An object that is not as it landed: its key, and what is wrong with it."""
 
     key: str
     what: str
@@ -39,13 +39,13 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was found of the rows above an id up to the next claim.
+    """What has landed of the rows from one claim to the next.
 
     Attributes:
         up_to: the id that the next claim begins at, or the watermark.
-        key: of its object, if there is a claim that names one.
-        ids: that have landed, ascending.
-        faults: what is wrong.
+        key: the key of its object; None if no claim names one.
+        ids: the ids that have landed, ascending.
+        faults: what is wrong with the claim or the object.
     """
 
     up_to: int
@@ -59,10 +59,10 @@ class Landed:
     """What has landed of a table up to a watermark.
 
     Attributes:
-        table: which.
-        watermark: what lies above it is not looked at.
-        bucket: where.
-        unclaimed: keys of objects that no claim names; complete when the batches are.
+        table: the table.
+        watermark: the highest id to look at.
+        bucket: the bucket to look in.
+        unclaimed: keys of objects that no claim names; complete once all `batches` are read.
     """
 
     table: Table
@@ -71,7 +71,11 @@ class Landed:
     unclaimed: set[str] = field(default_factory=set)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batches in the order of their ids, each read once."""
+        """Yield the batches in the order of their ids, each read once.
+
+        Raises:
+            LandingError, LandingUnavailableError: see `Bucket`.
+        """
         self.unclaimed = {
             key
             for key in self.bucket.keys(keys.data_folder(self.table))
@@ -91,7 +95,11 @@ class Landed:
             yield batch
 
     def drop_landed(self, ids: Ids, others: Iterable[str]) -> Ids:
-        """Return the ids that are in none of some other objects."""
+        """Return the ids that are in none of these other objects.
+
+        Raises:
+            LandingError, LandingUnavailableError: see `Bucket`.
+        """
         for contents in get_side_by_side(self._contents, others if len(ids) else ()):
             ids = ids[~np.isin(ids, contents.ids)]
         return ids
@@ -111,7 +119,7 @@ class Landed:
         contents = self._contents(key)
         faults = [Fault(key, what) for what in _faults(contents, above, up_to)]
         if (last := keys.parse_data_key(key).row_id) != up_to:
-            what = f"the object it names ends at {last}, and the chain goes on at {up_to}"
+            what = f"the object it names ends at {last}, but the chain continues at {up_to}"
             faults.append(Fault(claim, what))
         own = (contents.ids > above) & (contents.ids <= up_to)
         return Batch(up_to, key, np.unique(contents.ids[own]), faults)
@@ -120,7 +128,7 @@ class Landed:
 def get_side_by_side[Item, Result](
     get: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[Result]:
-    """Yield what is got for each item, in order; some are asked for side by side."""
+    """Yield the result of `get` for each item, in order; several are requested in parallel."""
     with ThreadPoolExecutor(_READERS) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -132,14 +140,14 @@ def get_side_by_side[Item, Result](
 
 
 def _faults(contents: Contents, above: int, up_to: int) -> Iterator[str]:
-    """Yield what is wrong with an object that holds the rows above an id up to another."""
+    """Yield what is wrong with an object that must hold the rows above an id up to another."""
     yield from contents.faults
     if not contents.is_there:
         return
     ids = contents.ids
     if contents.rows != str(len(ids)):
-        yield f"it holds {len(ids)} rows, and its metadata says {contents.rows}"
+        yield f"it holds {len(ids)} rows, but its metadata says {contents.rows}"
     if (np.diff(ids) <= 0).any():
         yield "its ids do not ascend, or are duplicated"
     if len(strange := ids[(ids <= above) | (ids > up_to)]):
-        yield f"it holds {len(strange)} ids that are not above {above} up to {up_to}: {strange[0]}"
+        yield f"{len(strange)} of its ids are not above {above} up to {up_to}, first {strange[0]}"

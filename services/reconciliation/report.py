@@ -1,4 +1,4 @@
-"""What a reconciliation reports: log lines, metrics, and the object with the ids."""
+"""The report of a reconciliation: log lines, metrics, and an object with the ids."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.errors import PipelineError
 
-_LISTED = 1000  # ranges of ids, and faults, of a table in the object
-_LOGGED = 10
+_LISTED = 1000  # ranges of ids, and faults, in the object for each table
+_LOGGED = 10  # ids in a log line
 
 
 def counts(findings: Findings) -> dict[str, int]:
@@ -37,7 +37,7 @@ def counts(findings: Findings) -> dict[str, int]:
 
 
 def log(findings: Findings) -> None:
-    """Log a table's figures, and a line for everything that is not as it should be."""
+    """Log a table's figures, and a line for each thing that is wrong."""
     logger = telemetry.logger()
     table: dict[str, Any] = {"table": findings.table}
     figures = counts(findings) | {"duration_ms": round(findings.seconds * 1000)}
@@ -65,9 +65,9 @@ def log(findings: Findings) -> None:
 
 
 def emit(found: Sequence[Findings], stage: str) -> None:
-    """Write the metrics: of a table if there is something to say, and once for all tables.
+    """Write the metrics: of each table that has any, and totals over all tables.
 
-    The latter because an alarm can't sum over a dimension.
+    The totals exist because an alarm can't sum over a dimension; they are written even if 0.
     """
     for findings in found:
         values = {"MissingRows": len(findings.missing), "DeletedRows": len(findings.deleted)}
@@ -85,7 +85,7 @@ def write(
     date: str,
     bucket: Bucket,
 ) -> str:
-    """Write what was found, over what an earlier call of the same day has written; return the key.
+    """Write the report, over that of an earlier call on the same day; return its key.
 
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
@@ -101,7 +101,11 @@ def write(
 
 
 def ranges(ids: Ids) -> list[list[int]]:
-    """Return ascending ids as ranges of first and last."""
+    """Return ascending ids as ranges of first and last.
+
+    >>> ranges(np.array([1, 2, 3, 7]))
+    [[1, 3], [7, 7]]
+    """
     runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
     return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
 

@@ -1,4 +1,4 @@
-"""Which ids a table of the database holds. The only SQL of the service, in short statements."""
+"""Reads which ids a table of the database has: the service's only SQL, in short statements."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from shared.snapshot import Mark
     from shared.tables import Table
 
-LOWEST_ID = 1 - 2**63  # one too high, but SQL can't spell the lowest bigint
+LOWEST_ID = 1 - 2**63  # one above the lowest bigint, for which SQL has no literal
 _STATEMENT_IDS = 100_000
 _LOOKED_UP_IDS = 10_000
 
-# Ids in PostgreSQL's binary form. `now()` is when the transaction began: that differs from the
-# statement's own time only inside a transaction block.
+# Ids in PostgreSQL's binary form. now() is the start of the transaction, and differs from that of
+# the statement only inside a transaction block.
 _IDS = """
 SELECT now() <> statement_timestamp(), pg_is_in_recovery(),
        encode(string_agg(int8send(id), ''), 'base64')
@@ -42,7 +42,7 @@ def read_ids(
 
     Raises:
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
-        SourceUnavailableError: the database could not be reached, or broke off.
+        SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     more = True
     while more:
@@ -54,7 +54,7 @@ def read_ids(
 
 
 def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark | None) -> Ids:
-    """Return which of these ids the table still has, in no version that is newer than a mark.
+    """Return which of these ids the table still has, without versions newer than a mark.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.

@@ -1,1 +1,1 @@
-"""Everything asked of S3: how objects are named, read and written without overwriting blindly."""
+"""Everything that uses S3: the names of objects, and how they are read and written safely."""

@@ -1,8 +1,10 @@
-"""A bucket, reduced to what exactness needs: read, list, and write without overwriting blindly.
+"""A bucket, reduced to the operations that exactness needs: reads, lists and conditional writes.
 
-The only S3 calls of the services. Of the store they need three guarantees: a PUT with If-None-Match
-never overwrites, one with If-Match overwrites only what was read, and a listing has every object
-that was there when it began. Only "no such key" ever reads as absent.
+These are the only S3 calls of the services. They rely on three guarantees of S3: a PUT with
+If-None-Match never overwrites, a PUT with If-Match overwrites only the version that was read, and a
+listing contains every object that existed when it began. Only "no such key" means absent.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 """
 
 from __future__ import annotations
@@ -31,26 +33,25 @@ if TYPE_CHECKING:
 
     from shared.jsonlines import Lines
 
-# No answer, half an answer, or one that is not S3's. All other errors of botocore are our own
-# fault: credentials, say, or an impossible name.
-_BROKEN_OFF = (
+# No answer, a partial one, or one that is not from S3: worth a retry. botocore's other errors are
+# ours to fix: credentials, for example, or an invalid name.
+_TRANSIENT_ERRORS = (
     UnreachableError,
     HTTPClientError,
     IncompleteReadError,
     FlexibleChecksumError,
     ResponseParserError,
 )
-# 409: somebody is writing the same key at this moment, and S3 does not know yet who is first.
+# 409: another write to the same key is in progress, and S3 has not decided yet which comes first.
 _BUSY_STATUSES = {409, 429}
-# "404" is what is left of a NoSuchKey or NoSuchBucket whose body was cut short.
+# botocore reports "404" for a NoSuchKey or NoSuchBucket whose body was truncated.
 _BUSY_CODES = {"RequestTimeout", "SlowDown", "404"}
 _CHANGED_CODES = {"PreconditionFailed", "412", "NoSuchKey"}
 _REMEDIES = {
     "NoSuchBucket": "Deploy the bucket, or fix BUCKET_NAME.",
-    "AccessDenied": "Let the function's role s3:GetObject and s3:PutObject on the objects of the "
-    "bucket and s3:ListBucket on the bucket (without it a missing key is refused, too).",
+    "AccessDenied": "Grant the function's role s3:GetObject and s3:PutObject on the bucket's "
+    "objects, and s3:ListBucket on the bucket (without it S3 denies access to a missing key).",
 }
-
 
 _CHUNK_BYTES = 1_000_000
 
@@ -71,7 +72,7 @@ class Landed(NamedTuple):
 
 
 class OpenObject(NamedTuple):
-    """An object that is being read, line by line, each with the line feed at its end."""
+    """An object that is read line by line; each line keeps its line feed."""
 
     lines: Iterator[bytes]
     metadata: Mapping[str, str]
@@ -81,22 +82,22 @@ class OpenObject(NamedTuple):
 class Bucket:
     """A bucket and the client to reach it.
 
-    Every method raises LandingError if S3 refuses and LandingUnavailableError if it fails, is
-    overloaded or can't be reached.
+    Every method raises LandingError if S3 refuses the request, and LandingUnavailableError if S3
+    fails, is overloaded or can't be reached.
     """
 
     client: S3Client
     name: str
 
     def get(self, key: str) -> StoredObject | None:
-        """Return an object, or None if there is none."""
+        """Return an object, or None if it does not exist."""
         with self._errors("read", key):
             found = self._get(key)
             return found and StoredObject(found["Body"].read(), found["ETag"])
 
     @contextmanager
     def open(self, key: str) -> Iterator[OpenObject | None]:
-        """Open an object, or None if there is none, to be read without holding all of it."""
+        """Open an object to read it in chunks; yield None if it does not exist."""
         with self._errors("read", key):
             found = self._get(key)
             if found is None:
@@ -106,7 +107,7 @@ class Bucket:
                 yield OpenObject(body.iter_lines(_CHUNK_BYTES, keepends=True), found["Metadata"])
 
     def metadata(self, key: str) -> Mapping[str, str] | None:
-        """Return an object's user metadata, or None if there is no such object."""
+        """Return an object's user metadata, or None if the object does not exist."""
         with self._errors("look up", key):
             try:
                 return self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
@@ -116,9 +117,9 @@ class Bucket:
                 raise
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
-        """Yield the keys right below a folder (`address/`), not those of folders in it.
+        """Yield the keys directly in a folder (`address/`), not those in its subfolders.
 
-        They come in the order of their bytes, only those behind the key `after`.
+        They are in byte order; only those behind the key `after` are listed.
         """
         with self._errors("list", folder):
             pages = self.client.get_paginator("list_objects_v2").paginate(
@@ -129,26 +130,26 @@ class Bucket:
                     yield entry["Key"]
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
-        """Write a new object; return False, and change nothing, if there is one of that name.
+        """Write a new object; return False, having changed nothing, if the key exists.
 
-        A PUT that S3 applied and answered with an error is tried again by the client and then
-        finds its own object: False can mean that it was us.
+        False may mean that we wrote the object ourselves: if S3 applies a PUT but answers with an
+        error, the client's retry finds the object of its first attempt.
         """
         return self._put(key, body, IfNoneMatch="*", Metadata=dict(metadata or {})) is not None
 
     def put_rows(self, key: str, lines: Lines, **metadata: str) -> Landed | None:
-        """Write rows under a new key; return None, and change nothing, if it exists.
+        """Write rows under a new key; return None, having changed nothing, if the key exists.
 
-        The metadata says how many rows there are, and what else is given.
+        The object's metadata holds the number of `rows`, and the `metadata` given.
         """
         created = self.create(key, lines.body, {"rows": str(lines.rows)} | metadata)
         return Landed(key, lines.rows, len(lines.body)) if created else None
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
-        """Write over the object read with this `etag` (None: over nothing).
+        """Overwrite the version of an object that has this `etag`; create the object if it is None.
 
         Returns:
-            The new etag; None, having changed nothing, if it has another content by now.
+            The new etag; None, having changed nothing, if the object has another etag by now.
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         return self._put(key, body, **condition)
@@ -157,8 +158,8 @@ class Bucket:
         try:
             return self.client.get_object(Bucket=self.name, Key=key)
         except ClientError as error:
-            # By its code, not by client.exceptions: threads that meet a client's first error at
-            # once may each make exception classes of their own, and so miss each other's.
+            # Compare codes, not client.exceptions: its classes are made on first use, and two
+            # threads may each make their own, which don't catch each other's errors.
             if error.response["Error"]["Code"] == "NoSuchKey":
                 return None
             raise
@@ -168,7 +169,7 @@ class Bucket:
             try:
                 written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)
             except ClientError as error:
-                # If-Match on a missing object is a 404: it changed, too.
+                # If-Match on a deleted object is answered 404: it has changed, too.
                 if error.response["Error"]["Code"] in _CHANGED_CODES:
                     return None
                 raise
@@ -181,8 +182,8 @@ class Bucket:
             yield
         except ClientError as error:
             raise _explain(what, error) from error
-        except _BROKEN_OFF as error:
-            raise LandingUnavailableError(f"{what}: {error}. It is tried again.") from error
+        except _TRANSIENT_ERRORS as error:
+            raise LandingUnavailableError(f"{what}: {error}. It will be retried.") from error
         except BotoCoreError as error:
             raise LandingError(f"{what}: {error}. Fix the deployment.") from error
 
@@ -191,7 +192,7 @@ def _explain(what: str, error: ClientError) -> PipelineError:
     code = error.response["Error"].get("Code", "")
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= 500 or status in _BUSY_STATUSES or code in _BUSY_CODES:
-        return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It is tried again.")
-    code = "AccessDenied" if code == "403" else code  # all that the answer to a HEAD can say
-    remedy = _REMEDIES.get(code, "Look the code up in the S3 API reference.")
+        return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It will be retried.")
+    code = "AccessDenied" if code == "403" else code  # an answer to a HEAD has no body
+    remedy = _REMEDIES.get(code, "Look up the code in the S3 API reference.")
     return LandingError(f"{what}: {code}. {remedy}")

@@ -2,19 +2,18 @@
 
 A table's changes are `changes/<table>/<number>.jsonl`, to be applied in the order of the names.
 Beside them, `latest.json` says up to which mark (see `shared.snapshot`) every row version has been
-delivered. Any run may die anywhere, and two may work on the same table. Three facts keep the stream
-exact:
+delivered. A run may crash anywhere, and two runs may overlap. Three facts keep the stream exact:
 
-1.  An object is put under the number after the last one, and S3 refuses it if that exists. A run
-    reads rows only once it knows the last number. So whatever lies under a number was read after
-    everything below it existed: a row's versions come in order. A run that is refused was
-    overtaken: it drops its rows, and the next run scans again.
-2.  "All versions below this mark have been delivered" stays true for ever once it is true. So it
-    does not matter who writes it to latest.json, when, or in which order: an older mark than
-    necessary makes versions be delivered again, and never makes one be missed. A run writes its own
-    mark when all of its objects have landed; otherwise it leaves the mark as it was.
-3.  latest.json may lag behind the objects, and may be lost: the objects are listed from it on, and
-    the metadata of each holds the mark it was read from, which is a true one, too.
+1.  An object is put under the number after the last one, and S3 refuses a number that exists. A run
+    reads rows only once it knows the last number. So the rows under a number were read after every
+    object with a smaller number existed: a row's versions are in order. A run whose PUT is refused
+    was overtaken: it drops its rows, and the next run scans again.
+2.  Once it is true, "all versions below this mark have been delivered" stays true for ever. So it
+    does not matter which run writes it to latest.json, when, or in which order: with a mark that is
+    older than necessary, versions are delivered again, but none is missed. A run writes its own
+    mark once all of its objects have landed; otherwise it leaves the mark as it was.
+3.  latest.json may lag behind the objects, or be lost. The objects behind it are listed, and the
+    metadata of each holds the mark below which all versions had been delivered before its scan.
 
 docs/exactness.md has the argument.
 """
@@ -40,12 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A scan of a table's rows that has not come to its end.
+    """A scan of a table's rows that has not ended.
 
     Attributes:
-        mark: taken before it began; what is complete when it ends.
-        up_to: the last id it looks at: the watermark when it began.
-        above: the last id it has looked at so far.
+        mark: taken before the scan began; the stream is complete up to it when the scan ends.
+        up_to: the last id to scan: the watermark when the scan began.
+        above: the last id scanned so far.
     """
 
     mark: Mark
@@ -55,14 +54,14 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class ChangeState:
-    """How far a table's change stream is.
+    """How far a table's change stream has come.
 
     Attributes:
-        table: which.
+        table: the table.
         pointer: the stream's `latest.json` as it was read.
-        number: of the last object, 0 if there is none.
+        number: the number of the last object, 0 if there is none.
         done: the mark up to which all versions have been delivered, None if there is none.
-        scan: what was begun and is to go on.
+        scan: the unfinished scan to continue, None if there is none.
     """
 
     table: Table
@@ -73,7 +72,7 @@ class ChangeState:
 
 
 def get_change_state(table: Table, bucket: Bucket) -> ChangeState:
-    """Return what the stream's `latest.json` says, by one request; it may lag behind.
+    """Return the state in the stream's `latest.json`, by one request; it may lag behind.
 
     Raises:
         LandingError, LandingUnavailableError, StateError: see `get_pointer`.
@@ -83,7 +82,7 @@ def get_change_state(table: Table, bucket: Bucket) -> ChangeState:
 
 
 def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
-    """Return how far the stream really is, given what its `latest.json` says.
+    """Return the true state of the stream, given the one in its `latest.json`.
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
@@ -104,7 +103,7 @@ def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
         key = keys.format_change_key(state.table, healed.number)
         healed = replace(healed, done=_parse_metadata(bucket.metadata(key) or {}))
     logger().warning(
-        "latest.json lagged behind the changes that have landed, and is repaired",
+        "latest.json lagged behind the changes that have landed; this run repairs it",
         extra={"table": state.table.name, "number": state.number, "landed": healed.number},
     )
     return healed
@@ -129,16 +128,16 @@ def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
 def put_changes(
     state: ChangeState, lines: Lines, mark: Mark, bucket: Bucket
 ) -> tuple[ChangeState, Landed] | None:
-    """Put rows into the stream.
+    """Put rows into the stream as its next object.
 
     Args:
         state: healed before the rows were read.
-        lines: every row of a stretch that has a version which is not below `state.done`.
+        lines: all rows of a stretch whose version is not below `state.done`.
         mark: taken before the rows were read.
-        bucket: where to.
+        bucket: the bucket to write to.
 
     Returns:
-        The state behind the new object, and the object; or None: another run was faster.
+        The new state, and the object; None if another run was faster.
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
@@ -154,16 +153,16 @@ def put_changes(
     return (replace(state, number=number), landed) if landed else None
 
 
-def _parse_latest(said: Any) -> Mapping[str, Any]:
-    scan = said["scan"]
+def _parse_latest(content: Any) -> Mapping[str, Any]:
+    scan = content["scan"]
     return {
-        "number": int(said["sequence"]),
-        "done": said["done"] and parse_mark(said["done"]),
+        "number": int(content["sequence"]),
+        "done": content["done"] and parse_mark(content["done"]),
         "scan": scan and Scan(parse_mark(scan["mark"]), int(scan["up_to"]), int(scan["above"])),
     }
 
 
-def _parse_metadata(said: Mapping[str, str]) -> Mark | None:
-    """Return the mark that an object was read from; None for one that holds every row."""
-    xmin = said.get("base")
-    return Mark(f"{xmin}:{xmin}:", said["history"], "", 0) if xmin else None
+def _parse_metadata(metadata: Mapping[str, str]) -> Mark | None:
+    """Return the mark from which an object's scan began; None if that scan delivered every row."""
+    xmin = metadata.get("base")
+    return Mark(f"{xmin}:{xmin}:", metadata["history"], "", 0) if xmin else None

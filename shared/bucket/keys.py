@@ -1,7 +1,7 @@
-"""How objects in the bucket are named: the only module that knows. Pure.
+"""The names of the objects in the bucket; no other module knows them. No I/O.
 
-For each kind of key `format_…` makes it, `is_…` tells it from others, and `parse_…` is the reverse
-of `format_…` and raises a StateError for any other key.
+Each kind of key has a `format_…` that makes it, an `is_…` that recognises it, and a `parse_…` that
+reverses `format_…`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
 
 
 class _Kind(NamedTuple):
-    """One kind of key: a key of it, and the pattern of them all."""
+    """One kind of key: an example, and the pattern that all of them match."""
 
     example: str
     pattern: str
@@ -52,7 +52,7 @@ _REPLAY = _Kind(
 
 
 class DataKey(NamedTuple):
-    """What the key of a batch says: its table, the id of its last row, and when it was claimed."""
+    """The parts of a batch's key: table, id of the last row, and when the batch was claimed."""
 
     table: Table
     row_id: int
@@ -60,21 +60,21 @@ class DataKey(NamedTuple):
 
 
 class ClaimKey(NamedTuple):
-    """What the key of a claim says: the table, and the id that its batch begins above."""
+    """The parts of a claim's key: the table, and the id that its batch begins above."""
 
     table: Table
     row_id: int
 
 
 class ChangeKey(NamedTuple):
-    """What the key of an object of a change stream says: the table, and the object's number."""
+    """The parts of the key of an object in a change stream: table, and number of the object."""
 
     table: Table
     number: int
 
 
 class ReplayKey(NamedTuple):
-    """What the key of a replay's object says: which rows it holds, and when it was asked for."""
+    """The parts of the key of a replay's object: which rows it holds, and when the replay began."""
 
     table: Table
     timestamp: str
@@ -83,22 +83,26 @@ class ReplayKey(NamedTuple):
 
 
 def timestamp_now() -> str:
-    """Return the present time, UTC, in the form keys have: `2024-11-11T15-03-24`."""
+    """Return the current time in UTC, as keys spell it: `2024-11-11T15-03-24`."""
     return datetime.now(UTC).strftime(_TIMESTAMP_FORMAT)
 
 
 def parse_timestamp(timestamp: str) -> datetime:
-    """Return the time that a timestamp in a key stands for."""
+    """Return the time that a key's timestamp stands for.
+
+    Raises:
+        ValueError: it is not spelled like `timestamp_now`.
+    """
     return datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
 
 
 def seconds_since(timestamp: str) -> int:
-    """Return how long ago a timestamp was, at least 1."""
+    """Return how many seconds ago a key's timestamp was, at least 1."""
     return max(1, round((datetime.now(UTC) - parse_timestamp(timestamp)).total_seconds()))
 
 
 def data_folder(table: Table) -> str:
-    """Return where a table's batches lie."""
+    """Return the folder of a table's batches: `address/`."""
     return table.prefix
 
 
@@ -117,7 +121,11 @@ def is_data_key(key: str) -> bool:
 
 
 def parse_data_key(key: str) -> DataKey:
-    """Return what the key of a batch says."""
+    """Return the parts of a batch's key.
+
+    Raises:
+        StateError: it is no such key.
+    """
     found = _DATA.parse(key)
     return DataKey(Table(found["table"]), int(found["row_id"]), found["timestamp"])
 
@@ -128,7 +136,7 @@ def format_latest_key(table: Table) -> str:
 
 
 def claim_folder(table: Table) -> str:
-    """Return where a table's claims lie."""
+    """Return the folder of a table's claims: `claims/address/`."""
     return f"claims/{table.prefix}"
 
 
@@ -147,18 +155,22 @@ def is_claim_key(key: str) -> bool:
 
 
 def parse_claim_key(key: str) -> ClaimKey:
-    """Return what the key of a claim says."""
+    """Return the parts of a claim's key.
+
+    Raises:
+        StateError: it is no such key.
+    """
     found = _CLAIM.parse(key)
     return ClaimKey(Table(found["table"]), int(found["row_id"]))
 
 
 def change_folder(table: Table) -> str:
-    """Return where a table's change stream lies."""
+    """Return the folder of a table's change stream: `changes/address/`."""
     return f"changes/{table.prefix}"
 
 
 def format_change_key(table: Table, number: int) -> str:
-    """Return the key of an object of the change stream.
+    """Return the key of an object in the change stream.
 
     >>> format_change_key(Table("address"), 1)
     'changes/address/0000000001.jsonl'
@@ -167,12 +179,16 @@ def format_change_key(table: Table, number: int) -> str:
 
 
 def is_change_key(key: str) -> bool:
-    """Tell whether a key is that of an object of a change stream."""
+    """Tell whether a key is that of an object in a change stream."""
     return _CHANGE.find(key) is not None
 
 
 def parse_change_key(key: str) -> ChangeKey:
-    """Return what the key of an object of a change stream says."""
+    """Return the parts of the key of an object in a change stream.
+
+    Raises:
+        StateError: it is no such key.
+    """
     found = _CHANGE.parse(key)
     return ChangeKey(Table(found["table"]), int(found["number"]))
 
@@ -183,12 +199,12 @@ def format_change_latest_key(table: Table) -> str:
 
 
 def replay_folder(table: Table) -> str:
-    """Return where the rows of a table that were replayed lie."""
+    """Return the folder of a table's replayed rows: `replays/address/`."""
     return f"replays/{table.prefix}"
 
 
 def format_replay_key(table: Table, timestamp: str, above: int, up_to: int) -> str:
-    """Return the key of the rows above an id up to another, replayed at some time.
+    """Return the key of the replayed rows above an id up to another.
 
     >>> format_replay_key(Table("address"), "2024-11-11T15-03-24", 1491, 1526)
     'replays/address/2024-11-11T15-03-24-1491-1526.jsonl'
@@ -202,14 +218,18 @@ def is_replay_key(key: str) -> bool:
 
 
 def parse_replay_key(key: str) -> ReplayKey:
-    """Return what the key of a replay's object says."""
+    """Return the parts of the key of a replay's object.
+
+    Raises:
+        StateError: it is no such key.
+    """
     found = _REPLAY.parse(key)
     bounds = int(found["above"]), int(found["up_to"])
     return ReplayKey(Table(found["table"]), found["timestamp"], *bounds)
 
 
 def format_report_key(date: str) -> str:
-    """Return the key of what a night's reconciliation found: `reconcile/2024-11-11.json`."""
+    """Return the key of a night's reconciliation report: `reconcile/2024-11-11.json`."""
     return f"reconcile/{date}.json"
 
 

@@ -1,4 +1,4 @@
-"""`latest.json`: a small object that says how far something is, moved on by compare-and-swap."""
+"""`latest.json`: a small object that says how far a stream has come, with compare-and-swap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket
 
-# What `parse` may stumble over in a file that somebody else has written.
+# The errors that `parse` may raise for a file that we did not write.
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
@@ -22,9 +22,9 @@ class Pointer[Value]:
     """A pointer as it was read or written.
 
     Attributes:
-        key: of the object.
-        value: what it says; None if there is no such object.
-        etag: the version of the object.
+        key: the object's key.
+        value: the object's content; None if it does not exist.
+        etag: the object's version; None if it does not exist.
     """
 
     key: str
@@ -33,16 +33,16 @@ class Pointer[Value]:
 
 
 def get_pointer[Value](key: str, parse: Callable[[Any], Value], bucket: Bucket) -> Pointer[Value]:
-    """Return what a pointer says, by one request; it may lag behind what has landed.
+    """Return a pointer, by one request; it may lag behind what has landed.
 
     Args:
-        key: of the object.
-        parse: makes the value of the object's JSON, or raises what such code raises.
-        bucket: where it lies.
+        key: the object's key.
+        parse: turns the object's JSON into the value, or raises one of `_MALFORMED`.
+        bucket: the bucket it is in.
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
-        StateError: it can't be understood.
+        StateError: the object is not a valid latest.json.
     """
     found = bucket.get(key)
     if found is None:
@@ -59,13 +59,13 @@ def get_pointer[Value](key: str, parse: Callable[[Any], Value], bucket: Bucket) 
 def move_pointer[Value](
     pointer: Pointer[Value], value: Value, content: dict[str, Any], bucket: Bucket
 ) -> Pointer[Value] | None:
-    """Write a pointer over the version that was read; return None if that has changed since.
+    """Overwrite the version of a pointer that was read; return None if it has changed since.
 
     Args:
         pointer: as it was read.
-        value: what it is to say.
-        content: the same as JSON.
-        bucket: where it lies.
+        value: its new value.
+        content: the new value as it is stored in JSON.
+        bucket: the bucket it is in.
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.

@@ -1,8 +1,8 @@
-"""Where a table stands in the bucket: what latest.json says, or what claims and keys know better.
+"""Where a table stands in the bucket: by its `latest.json` and, where that lags, by its claims.
 
-`latest.json` is a pointer that may lag behind (see `services.ingestion.land`): it is read first,
-healed by walking the chain of claims from it, and moved on by compare-and-swap. Only "no such key"
-ever means that nothing has landed yet.
+`latest.json` is a pointer that may lag behind (see `services.ingestion.land`). It is read first,
+healed by following the chain of claims from there, and updated by compare-and-swap. Only "no such
+key" ever means that nothing has landed yet.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from shared.bucket.pointer import Pointer
     from shared.tables import Table
 
-# A step along the chain takes two requests, a page of 1000 keys takes one.
+# After so many steps the keys are listed: a step takes two requests, a page of 1,000 keys one.
 _LONG_WALK = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """What a table's `latest.json` says, or would have to say."""
+    """The last batch that landed, as a table's `latest.json` describes it."""
 
     latest_row_id: int = 0
     timestamp: str = ""
@@ -38,7 +38,7 @@ class Latest:
 
     @property
     def age_seconds(self) -> int:
-        """How long ago it was, at least 1; 1 if nothing ever landed."""
+        """How many seconds ago the batch was claimed, at least 1; 1 if nothing has landed."""
         return keys.seconds_since(self.timestamp) if self.timestamp else 1
 
 
@@ -47,10 +47,10 @@ class Position:
     """Where a table stands in the bucket.
 
     Attributes:
-        table: which.
+        table: the table.
         latest: its last batch that landed.
         pointer: its `latest.json` as it was read.
-        claimed: the key of the next batch, if somebody claimed it and it has not landed.
+        claimed: the key of the next batch, if it is claimed and has not landed.
     """
 
     table: Table
@@ -60,12 +60,12 @@ class Position:
 
     @property
     def row_id(self) -> int:
-        """The watermark: the highest id that landed."""
+        """The watermark: the highest id that has landed."""
         return self.latest.latest_row_id
 
 
 def get_position(table: Table, bucket: Bucket) -> Position:
-    """Return what `latest.json` says, by one request; it may lag behind.
+    """Return the position that `latest.json` says, by one request; it may lag behind.
 
     Raises:
         LandingError, LandingUnavailableError, StateError: see `get_pointer`.
@@ -75,7 +75,7 @@ def get_position(table: Table, bucket: Bucket) -> Position:
 
 
 def heal_position(position: Position, bucket: Bucket) -> Position:
-    """Return where the table really stands, given what its `latest.json` says.
+    """Return the true position of a table, given the one in its `latest.json`.
 
     Raises:
         LandingError, LandingUnavailableError, StateError: see `get_position`.
@@ -92,7 +92,7 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
         healed = replace(healed, latest=_latest_of(claimed, metadata))
     if healed.latest != position.latest:
         logger().warning(
-            "latest.json lagged behind what has landed, and is repaired",
+            "latest.json lagged behind what has landed; this run repairs it",
             extra={
                 "table": position.table.name,
                 "latest_row_id": position.row_id,
@@ -103,12 +103,16 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
 
 
 def find_position(table: Table, bucket: Bucket) -> Position:
-    """Return where a table really stands; `get_position` and `heal_position` in one."""
+    """Return the true position of a table: `get_position` and `heal_position` in one.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError: see `get_position`.
+    """
     return heal_position(get_position(table, bucket), bucket)
 
 
 def save_position(position: Position, bucket: Bucket) -> Position:
-    """Write `latest.json`, unless it says so already or another run has moved it further on.
+    """Write `latest.json`, unless it is there already, or further because of another run.
 
     Raises:
         LandingError, LandingUnavailableError, StateError: see `get_position`.
@@ -151,8 +155,8 @@ def _latest_of(key: str, metadata: Mapping[str, str]) -> Latest:
     return Latest(parsed.row_id, parsed.timestamp, int(metadata.get("rows", 0)))
 
 
-def _parse_latest(said: Any) -> Latest:
-    latest = Latest(said["latest_row_id"], said["timestamp"], said["rows_ingested"])
+def _parse_latest(content: Any) -> Latest:
+    latest = Latest(content["latest_row_id"], content["timestamp"], content["rows_ingested"])
     if type(latest.latest_row_id) is not int or latest.latest_row_id < 0:
         raise ValueError("latest_row_id")
     return latest
@@ -165,5 +169,5 @@ def _parse_claim(claim: str, body: bytes, table: Table, row_id: int) -> str:
     except (ValueError, KeyError, TypeError, StateError):
         parsed = None
     if parsed is None or parsed.table != table or parsed.row_id <= row_id:
-        raise StateError(f"{claim} is not a valid claim. Restore the older version of it.")
+        raise StateError(f"{claim} is not a valid claim. Restore its older version.")
     return key

@@ -1,1 +1,1 @@
-"""What the rows of each table must look like, for who lands them and for who reads what landed."""
+"""What the rows of each table must look like, and the check of the rows that land."""

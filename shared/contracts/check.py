@@ -1,7 +1,7 @@
-"""Holding the rows that are read against their contract, and reporting what breaks it.
+"""Checks the rows that are read against their contract, and reports what breaks it.
 
-The table's catalogue is held against the contract, then the values. What breaks a contract lands
-all the same: it is logged and counted.
+The table's columns are compared with the contract first, then the values. Rows that break the
+contract land all the same; violations are logged and counted.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Violation:
 
     Attributes:
         column: its name.
-        kind: `column gone`, `column new`, `type` or `nullability` (the table was declared anew),
-            `value` (the table is as expected, some of its values are not).
+        kind: `column missing`, `column added`, `type` or `nullability` (the declaration of the
+            table changed), `value` (it did not, but some values are wrong).
         expected: what the contract says.
-        found: what is there instead, in words; never a value of a row.
+        found: what is there instead, in words that never quote a value.
         rows: how many rows of the batch break the contract in this column.
         first_ids: the ids of the first of them.
     """
@@ -61,11 +61,11 @@ class _Finding(NamedTuple):
 
 
 class Inspector:
-    """Holds what a run reads of one table against the contract, and reports each violation once.
+    """Checks what a run reads of one table against its contract; reports each violation once.
 
     Attributes:
-        table: which.
-        reported: column and kind of what has been reported.
+        table: the table.
+        reported: column and kind of each violation reported so far.
     """
 
     def __init__(self, table: Table) -> None:
@@ -75,10 +75,11 @@ class Inspector:
     def inspect(self, batch: Batch) -> None:
         """Log an ERROR line for each column and kind of violation that is new in this run.
 
-        It counts the rows of this batch: should the run die, what has landed has been reported.
+        The line counts the rows of this batch only. So it is logged before the batch lands, and is
+        not lost if the run crashes.
 
         Raises:
-            ConfigError: the contract can't be used.
+            ConfigError: the contract is not valid.
         """
         if self._contract is None:
             return
@@ -87,7 +88,7 @@ class Inspector:
             if key not in self.reported:
                 self.reported.add(key)
                 logger().error(
-                    "Not what the contract expects",
+                    "A column breaks its contract",
                     extra={"table": self.table.name} | asdict(violation),
                 )
 
@@ -96,7 +97,7 @@ class Inspector:
         contract = load(self.table)
         if contract is None:
             logger().warning(
-                "No contract says what the rows of this table must look like. Make one: "
+                "This table has no contract, so its rows are not checked. Make one: "
                 f"make contract TABLE={self.table.name}",
                 extra={"table": self.table.name},
             )
@@ -104,7 +105,7 @@ class Inspector:
 
 
 def violations(contract: Contract, batch: Batch) -> list[Violation]:
-    """Return what of a batch breaks the contract, in the order of the columns."""
+    """Return the violations of the contract in a batch, in the order of the columns."""
     declared = {column.name: column for column in batch.description.columns}
     ids = batch.ids
     return [
@@ -119,16 +120,16 @@ def _findings(
 ) -> Iterator[_Finding]:
     if name not in declared:
         was = contract[name][schema.POSTGRESQL_TYPE]
-        yield _Finding("column gone", was, "no such column", list(range(len(frame))))
+        yield _Finding("column missing", was, "no such column", list(range(len(frame))))
     elif name not in contract:
         now = declared[name].type_name
-        yield _Finding("column new", "no such column", now, list(range(len(frame))))
+        yield _Finding("column added", "no such column", now, list(range(len(frame))))
     else:
         yield from _compare(contract[name], declared[name], frame[name])
 
 
 def _compare(expected: Schema, column: Column, values: pd.Series[Any]) -> Iterator[_Finding]:
-    """Yield what is wrong with a column; values wrong for that reason are part of the drift."""
+    """Yield what is wrong with a column; wrong values count as part of a changed declaration."""
     faults = column_faults(values, expected)
     rows = [row for row, fault in enumerate(faults) if fault]
     words = "; ".join(sorted(set(faults) - {""}))

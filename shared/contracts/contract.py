@@ -1,7 +1,7 @@
 """The contract of each table: what people expect its rows to look like.
 
-`<table>.json` is a JSON Schema of one landed line, which also holds each column's type in
-PostgreSQL. `make contract` writes it, people edit it.
+`<table>.json` is a JSON Schema of one landed line that also names each column's type in PostgreSQL.
+`make contract` writes it, people edit it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 
-# What every contract says beside its `properties`, all of which it requires.
+# What every contract says besides its `properties`, and that it requires all of them.
 FRAME = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
@@ -36,10 +36,10 @@ FRAME = {
 
 @cache
 def load(table: Table) -> Contract | None:
-    """Return the contract of a table: the schema of each column. None if there is no contract.
+    """Return the contract of a table, which is the schema of each column; None if it has none.
 
     Raises:
-        ConfigError: the contract can't be used.
+        ConfigError: the contract is not valid.
     """
     path = FOLDER / table.contract
     return parse(path.name, path.read_text()) if path.exists() else None
@@ -49,11 +49,11 @@ def parse(name: str, text: str) -> Contract:
     """Return the schema of each column that a contract describes.
 
     Args:
-        name: what errors call it.
+        name: its name in error messages.
         text: a JSON Schema.
 
     Raises:
-        ConfigError: it is not a contract, or says something that is not checked here.
+        ConfigError: it is not a contract, or uses a keyword that is not supported.
     """
     try:
         document = json.loads(text)
@@ -76,20 +76,20 @@ def is_declared(contract: Contract, declared: Declared) -> bool:
 
 
 def _misuse(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what around the columns is not as it must be."""
-    said = FRAME | {"required": list(document["properties"])}
-    for keyword, argument in said.items():
+    """Yield what is wrong with a contract, apart from its columns."""
+    fixed = FRAME | {"required": list(document["properties"])}
+    for keyword, argument in fixed.items():
         if document[keyword] != argument:
             yield f"{keyword!r} must be {json.dumps(argument)}"
-    unknown = document.keys() - said.keys() - {"title", "description", "properties"}
-    yield from (f"{keyword!r} is not known here" for keyword in sorted(unknown))
+    unknown = document.keys() - fixed.keys() - {"title", "description", "properties"}
+    yield from (f"{keyword!r} is not supported" for keyword in sorted(unknown))
 
 
 def _misuse_of_columns(contract: Contract) -> Iterator[str]:
     for column, expected in contract.items():
         yield from (f"{column}: {misuse}" for misuse in schema.misuse(expected))
         yield from (
-            f"{column}: it has no {keyword!r}"
+            f"{column}: {keyword!r} is missing"
             for keyword in ("type", schema.POSTGRESQL_TYPE)
             if keyword not in expected
         )

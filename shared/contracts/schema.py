@@ -1,8 +1,10 @@
-"""Which JSON values break a JSON Schema (draft 2020-12). Pure.
+"""Checks JSON values against a JSON Schema (draft 2020-12). No I/O.
 
-Any validator may use these schemas, so nothing in them has two meanings: bounds are whole numbers
-(0.01 is not the same number everywhere), and `format`, which most validators ignore, is refused
-like every other keyword that is not known here.
+Every validator must come to the same verdict, so ambiguous keywords are refused: bounds must be
+whole numbers (0.01 is not the same number everywhere), and `format`, which most validators ignore,
+is not supported.
+
+https://json-schema.org/draft/2020-12/json-schema-validation
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _TIMESTAMP = (
     "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}"
 )
-# How timestamps land; all of the years 0 to 9999 do.
+# The form in which timestamps land. The pattern allows the years 0000 to 9999.
 TIMESTAMP = {"minLength": 26, "maxLength": 26, "pattern": f"{_TIMESTAMP}$"}
 TIMESTAMP_UTC = {"minLength": 32, "maxLength": 32, "pattern": f"{_TIMESTAMP}[+]00:00$"}
 
@@ -49,26 +51,33 @@ def rules(schema: Schema) -> dict[str, Any]:
 
 
 def misuse(schema: Schema) -> Iterator[str]:
-    """Yield what in a schema can't be checked here as every validator would."""
+    """Yield the parts of a schema that are not supported, or that validators read differently.
+
+    Raises:
+        re.error: the pattern is not a regular expression.
+    """
     unknown = schema.keys() - _KEYWORDS.keys() - _ANNOTATIONS
-    yield from (f"{keyword!r} is not known here" for keyword in sorted(unknown))
+    yield from (f"{keyword!r} is not supported" for keyword in sorted(unknown))
     bounds = schema.keys() & BOUNDS.keys()
     yield from (
         f"{name!r} is not a whole number" for name in bounds if type(schema[name]) is not int
     )
     yield from (f"there is no type {name!r}" for name in types(schema) if name not in _TYPES)
     if any(isinstance(member, float | list | dict) for member in schema.get("enum", ())):
-        yield "'enum' holds something else than texts, whole numbers, true, false and null"
+        yield "'enum' may hold only strings, whole numbers, true, false and null"
     re.compile(schema.get("pattern", ""))
     yield from misuse(schema["not"]) if "not" in schema else ()
 
 
 def fault(value: Any, schema: Schema) -> str:
-    """Return what is wrong with a value, in words without the value; "" if nothing is.
+    """Return what is wrong with a value, in words that don't quote it; "" if nothing is.
+
+    >>> fault("Zürich", {"type": "string", "maxLength": 3})
+    'string against maxLength'
 
     Args:
         value: as a JSON parser makes it, numbers as Decimal.
-        schema: what it must be.
+        schema: the schema of its column.
     """
     broken = [word for word, rule in rules(schema).items() if not _KEYWORDS[word](rule, value)]
     if not broken:
@@ -87,7 +96,7 @@ def _listed(types: str | list[str]) -> list[str]:
 
 
 def _is_member(members: list[Any], value: Any) -> bool:
-    """Tell whether a value is one of a list's; in JSON 1 is not true."""
+    """Tell whether a list contains a value; in JSON, unlike in Python, 1 does not equal true."""
     return any(
         member == value and isinstance(member, bool) == isinstance(value, bool)
         for member in members
@@ -102,7 +111,8 @@ def _text(holds: Callable[[Any, str], bool]) -> Callable[[Any, Any], bool]:
     return lambda argument, value: not isinstance(value, str) or holds(argument, value)
 
 
-# Each rule takes the keyword's argument and a value; one about numbers lets every text pass.
+# Each rule takes the keyword's argument and a value. A rule about numbers accepts any other value,
+# and so does one about strings.
 BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "minimum": _bound(lambda value, bound: value >= bound),
     "maximum": _bound(lambda value, bound: value <= bound),

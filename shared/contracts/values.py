@@ -1,9 +1,9 @@
-"""Which values of a column, in the form they land in, break a schema.
+"""Checks a column's values against a schema, in the form in which they land.
 
-A column is first judged by a sample of its values, chosen so that one of them breaks the schema if
-any value does: the extremes of a number that has bounds, each text once. Only a column that breaks
-it is looked at row by row. The verdict is on the landed JSON text, so what is right here is right
-for whoever reads the lines with a validator.
+First a sample is checked, chosen so that one of its values breaks the schema if any value of the
+column does: the extremes of a number with bounds, each distinct text. Only if one does, the column
+is checked row by row. The landed JSON text is checked, so the verdict is that of any validator that
+reads the lines.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def column_faults(column: pd.Series[Any], schema: Schema) -> list[str]:
-    """Return what is wrong with each value, in words without the value, "" where nothing is.
+    """Return what is wrong with each value, in words that don't quote it; "" where nothing is.
 
-    The list is empty if all values are as they should be.
+    The list is empty if no value is wrong.
     """
     if not len(column):
         return []
@@ -41,13 +41,13 @@ def column_faults(column: pd.Series[Any], schema: Schema) -> list[str]:
 def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
     """Return values, as they land, of which one breaks the schema if one of the column's does.
 
-    None where only all rows will do.
+    None if only the whole column is such a sample.
     """
     keywords = rules(schema).keys() - {"type"}
     if column.dtype == object:
         return _sample_of_objects(column.tolist(), keywords, types(schema))
     if schema.items() >= TIMESTAMP.items() or schema.items() >= TIMESTAMP_UTC.items():
-        keywords -= TIMESTAMP.keys()  # what two moments have, all between do
+        keywords -= TIMESTAMP.keys()  # if the extremes have this form, so has all between them
     if column.dtype.kind in "iuM" and keywords <= BOUNDS.keys():
         return _extremes(column)
     return _landed(column.drop_duplicates())
@@ -73,10 +73,10 @@ def _sample_of_objects(
     if found <= {str}:
         return set(values) if keywords else [*[""] * len(found), *nulls]
     if found == {Decimal} and keywords <= BOUNDS.keys() and "integer" not in types:
-        with suppress(InvalidOperation, TypeError):  # NaN is neither below nor above anything
+        with suppress(InvalidOperation, TypeError):  # a NaN can't be compared: no sample
             numbers = set(values) - {None}
             extremes = [min(numbers), max(numbers)]
-            if all(map(Decimal.is_finite, extremes)):  # NaN and Infinity land as texts
+            if all(map(Decimal.is_finite, extremes)):  # NaN and Infinity land as strings
                 return [*extremes, *nulls]
     return None
 
@@ -100,7 +100,7 @@ def _lines(column: pd.Series[Any]) -> list[bytes]:
 def _value(text: bytes) -> Any:
     """Return the value of a JSON text, numbers as Decimal; an array or object without its members.
 
-    No keyword looks into these, and Python's parser has no end of depth.
+    No keyword looks into these, and Python's parser fails on deeply nested ones.
     """
     first = text.lstrip()[:1]
     if first in {b"[", b"{"}:

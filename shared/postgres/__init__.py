@@ -1,1 +1,1 @@
-"""Everything asked of PostgreSQL: sessions, the catalogue, rows. Knows nothing of S3."""
+"""Everything that queries PostgreSQL: sessions, system catalogs, rows. Knows nothing of S3."""

@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogue says of a table."""
+"""A table as PostgreSQL's system catalogs describe it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from shared.tables import Table
 
-# One row a column: its name, its type as declared, the type and category it travels as (a domain
-# travels like its base type), whether it may be NULL, which sequences its default draws from and
-# how, and whether the table or a child of it has values stored out of line (TOAST).
-# The sequences are the one the column owns (serial, identity) and the one its default names;
-# mostly they are the same.
+# One row per column: its name, its declared type, the type and category of its values (for a
+# domain, those of the base type), whether it may be NULL, the sequences that its default draws from
+# and their options, and whether the table or a child of it has values stored out of line (TOAST).
+# The sequences are the one that the column owns (serial, identity) and the one that its default
+# names; usually they are the same.
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typcategory,
        NOT a.attnotnull, drawn.*, (
@@ -59,14 +59,14 @@ ORDER BY a.attnum
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the catalogue describes it.
+    """A column as the system catalogs describe it.
 
     Attributes:
-        name: as in the table.
-        type_name: as `format_type` spells it, e.g. `numeric(10,2)`.
-        base: `typname` of the type, of the innermost one for a domain, e.g. `int4`.
-        category: its `typcategory`: `A` is an array, `S` a string.
-        nullable: whether there can be NULLs in it.
+        name: its name.
+        type_name: its type as `format_type` spells it, e.g. `numeric(10,2)`.
+        base: the `typname` of its type, for a domain of the innermost one, e.g. `int4`.
+        category: the `typcategory` of its type: `A` is an array, `S` a string.
+        nullable: whether it may be NULL.
     """
 
     name: str
@@ -78,14 +78,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the catalogue says of a table.
+    """A table as the system catalogs describe it.
 
     Attributes:
         table: the table.
         columns: its columns, in order.
-        sequences: the oids of those that its ids are drawn from.
+        sequences: the oids of the sequences that its ids are drawn from.
         broken_assumption: why its ids may be drawn out of order, or None.
-        has_long_rows: whether some values are so long that they are stored out of line (TOAST).
+        has_long_rows: whether some values are stored out of line (TOAST).
     """
 
     table: Table
@@ -96,7 +96,7 @@ class Description:
 
 
 def read_description(table: Table, connection: Connection) -> Description:
-    """Return what the catalogue says of a table; set the session's spelling on the way.
+    """Return the description of a table; also call `set_spelling`.
 
     Raises:
         SourceError: the table does not exist or is not visible, or has no integer id column.
@@ -131,7 +131,7 @@ def _broken_assumption(
     cycle: bool | None,
 ) -> str | None:
     if increment is None:
-        return "no sequence draws its ids"
+        return "its ids are not drawn from a sequence"
     faults = {
         f"its sequence has CACHE {cache}: sessions draw ids in blocks": cache != 1,
         f"its sequence descends by {-increment}": increment < 0,

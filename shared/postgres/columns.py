@@ -1,19 +1,19 @@
-"""How values leave PostgreSQL and become columns of a DataFrame without loss.
+"""Values on their way from PostgreSQL into the columns of a DataFrame, without loss.
 
-A batch of rows is fetched as one row of aggregates: per column one value that holds all of its
-values. That is several times faster than a message per row, and whole numbers and timestamps arrive
-in PostgreSQL's own binary form, which has no rounding and no spelling. What pg8000 would decode
-wrongly (BC dates, host bits of an inet) or not at all (24:00:00, arrays with bounds) never reaches
-its decoders: it comes as text.
+A batch is fetched as one row of aggregates: for each column, one value that holds all of its
+values. That is several times faster than one message per row, and integers and timestamps arrive in
+PostgreSQL's binary form, without rounding or formatting. Values that pg8000 would decode wrongly
+(BC dates, host bits of an inet) or not at all (24:00:00, arrays with bounds) arrive as text, and so
+never reach its decoders.
 
-What a frame holds, by the column's type:
+The type of a frame's column, by the type of the column in PostgreSQL:
 
-    integers                int64, or Int64 when there are NULLs
-    boolean                 bool, or boolean when there are NULLs
-    timestamp, timestamptz  datetime64[us], datetime64[us, UTC]; when a value is out of Python's
+    integers                int64; Int64 if there are NULLs
+    boolean                 bool; boolean if there are NULLs
+    timestamp, timestamptz  datetime64[us], datetime64[us, UTC]; if a value is outside Python's
                             years 1 to 9999, objects: datetime, and PostgreSQL's text for that value
     numeric                 Decimal objects, with the scale they have in the database
-    float4, float8          float64, or objects when there are NULLs or NaN, which float64 confuses
+    float4, float8          float64; objects if there are NULLs or NaN, which float64 confuses
     json, jsonb, arrays     `Json`: text that is JSON already
     bytea                   base64 text
     all others              text as PostgreSQL spells it
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     type Array = np.ndarray[Any, Any]
 
-_EPOCH = datetime(2000, 1, 1)  # what timestamp_send counts microseconds from
+_EPOCH = datetime(2000, 1, 1)  # timestamp_send counts microseconds from here
 _MICROSECOND = timedelta(microseconds=1)
 _PYTHON_YEARS = range(
     (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND + 1
@@ -51,16 +51,16 @@ _INFINITIES = {2**63 - 1: "infinity", -(2**63): "-infinity"}
 
 
 class MiscountError(Exception):
-    """A column has not as many values as rows: it must be read again, carefully."""
+    """A column has fewer or more values than there are rows: read them again with `careful`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """How a column travels.
+    """How a column is fetched and decoded.
 
     Attributes:
         aggregate: SQL over the column {c}.
-        decode: makes the values of the text that this gives; None is that of no rows.
+        decode: turns the aggregate's text (None if there are no rows) into the column's values.
     """
 
     aggregate: str
@@ -68,11 +68,11 @@ class _Codec:
 
 
 class _Kind(NamedTuple):
-    """How one kind of column travels.
+    """How columns of one type are fetched and decoded.
 
     Attributes:
-        quick: where there is no NULL, and no separator within a value; else the count is off.
-        careful: whatever the values are.
+        quick: right if no value is NULL or contains the separator; if not, the count is wrong.
+        careful: right for all values.
     """
 
     quick: _Codec
@@ -80,7 +80,7 @@ class _Kind(NamedTuple):
 
 
 def aggregates(columns: Sequence[Column], *, careful: bool = True) -> Iterator[str]:
-    """Yield the expressions that fetch these columns, one for each, for `decode_frame`."""
+    """Yield the SQL expression that fetches each column, for `decode_frame`."""
     for column in columns:
         yield _codec(column, careful=careful).aggregate.format(c=identifier(column.name))
 
@@ -97,7 +97,7 @@ def decode_frame(
         careful: as it was for `aggregates`.
 
     Raises:
-        MiscountError: `careful` has to be true for these rows.
+        MiscountError: these rows must be read with `careful`.
     """
     decoded = {}
     for column, value in zip(columns, values, strict=True):
@@ -115,7 +115,7 @@ def _codec(column: Column, *, careful: bool) -> _Codec:
 def _kind(column: Column) -> _Kind:
     if column.category == "A":
         return _ARRAY
-    if column.category in "CER":  # composite, enum or range: a user's, which may be called anything
+    if column.category in "CER":  # composite, enum, range: users' types may have any name
         return _SPELLED
     return _KINDS.get(column.base, _STRING if column.category == "S" else _SPELLED)
 
@@ -126,12 +126,12 @@ def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
 
 
 def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Kind:
-    """Return how numbers of one size travel; each may be behind a byte that says it is no NULL.
+    """Return the codecs of numbers of one size; `careful` puts a byte before each, 0 for a NULL.
 
     Args:
-        send: the SQL function that gives a value's binary form.
-        dtype: numpy's name of that form.
-        decode: makes the column of the numbers as int64 and of a mask that is True at NULLs.
+        send: the SQL function that returns a value's binary form: `int4send`.
+        dtype: numpy's name of that form: `>i4`.
+        decode: makes the column from the numbers as int64 and a mask that is True at NULLs.
     """
     record = np.dtype([("present", "?"), ("number", dtype)])
 
@@ -169,15 +169,14 @@ def _timestamps(zone: tzinfo | None) -> Callable[[Array, Array], Any]:
 
 
 def _moment(microseconds: int, zone: tzinfo | None) -> datetime | str:
-    """Return a timestamp; one that Python's datetime can't hold as PostgreSQL spells it."""
+    """Return a datetime; for a timestamp that it can't hold, PostgreSQL's text."""
     if microseconds in _PYTHON_YEARS:
         return (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=zone)
     if microseconds in _INFINITIES:
         return _INFINITIES[microseconds]
     days, rest = divmod(microseconds, 86_400_000_000)
-    date = str(
-        np.datetime64(_EPOCH, "D") + np.timedelta64(days, "D")
-    )  # -0043-03-15 is 44 BC: there is no year 0
+    # numpy counts a year 0, which does not exist: its -0043-03-15 is 44 BC.
+    date = str(np.datetime64(_EPOCH, "D") + np.timedelta64(days, "D"))
     year = int(date[:-6])
     clock = (_EPOCH + timedelta(microseconds=rest)).time().isoformat()
     clock = clock.rstrip("0") if "." in clock else clock
@@ -188,7 +187,7 @@ def _moment(microseconds: int, zone: tzinfo | None) -> datetime | str:
 
 
 def _objects(values: list[Any]) -> pd.Series[Any]:
-    return pd.Series(values, dtype=object)  # said, or pandas would infer a type from the values
+    return pd.Series(values, dtype=object)  # explicit, or pandas infers a type from the values
 
 
 def _booleans(flags: str | None) -> Any:
@@ -198,7 +197,7 @@ def _booleans(flags: str | None) -> Any:
 
 
 def _numbers(text: str | None, parse: Callable[[str], Any]) -> list[Any]:
-    """Parse numbers that are joined by commas; equal ones, of which there are many, once."""
+    """Parse numbers joined by commas; equal ones only once, because there are many."""
     texts = [] if text is None else text.split(",")
     parsed = {text: parse(text) if text else None for text in set(texts)}
     return list(map(parsed.__getitem__, texts))
@@ -227,15 +226,16 @@ def _embedded(array: str | None) -> pd.Series[Any]:
     return _objects([None if text is None else Json(text) for text in json.loads(array or "[]")])
 
 
-# json_agg takes a {c} of char(n) with its blanks, which {c}::text would strip.
+# json_agg({c}) keeps the trailing blanks of a char(n), which {c}::text would strip.
 _STRING = _always("json_agg({c})::text", _texts)
-# A NULL counts as two values there, so that no separator within a value can make up for it: a
-# column that is NOT NULL may hold some, from before a constraint that has yet to be validated.
+# The quick codec writes a NULL as a separator, which counts as two values. So the count is too high
+# wherever there is a NULL, whatever separators the other values contain. A NOT NULL column may hold
+# NULLs from before its constraint, if that is NOT VALID.
 _SPELLED = _Kind(
     _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated),
     _Codec("json_agg({c}::text)::text", _texts),
 )
-# A type of json keeps its text as it was typed; between tokens that may be a line break.
+# json keeps its text as it was entered, which may have line breaks between tokens.
 _JSON = _always(r"json_agg(translate({c}::text, E'\n\r', '  '))::text", _embedded)
 _ARRAY = _always(r"json_agg(translate(to_json({c})::text, E'\n\r', '  '))::text", _embedded)
 _FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", _floats)

@@ -1,4 +1,4 @@
-"""Who we are in the database, from Secrets Manager."""
+"""The credentials for the database, from Secrets Manager."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.clients import secrets_client
 from shared.errors import ConfigError, LandingUnavailableError
 
-# How long a warm process keeps a secret: powertools' own default, said because operators ask.
+# How long a warm process caches a secret. The same as powertools' default; operators are told it.
 CACHED_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the database is and who we are there.
+    """Where the database is, and the role to log in with.
 
-    A `host` that begins with a slash is the folder of a unix socket, as in libpq.
+    A `host` that begins with a slash is the directory of a unix socket, as in libpq.
     """
 
     host: str
@@ -34,7 +34,7 @@ class Credentials:
 
     @property
     def unix_socket(self) -> str | None:
-        """The path of the unix socket, None where the host is reached by TCP."""
+        """The path of the unix socket; None if the host is reached by TCP."""
         return f"{self.host}/.s.PGSQL.{self.port}" if self.host.startswith("/") else None
 
     @classmethod
@@ -42,7 +42,7 @@ class Credentials:
         """Build the credentials from the secret's JSON.
 
         Raises:
-            ConfigError: names every key that is missing or malformed, and never a value.
+            ConfigError: names every key that is missing or malformed, but quotes no value.
         """
         secret = _json_object(secret_id, text)
         strings = ("host", "dbname", "username", "password")
@@ -56,17 +56,17 @@ class Credentials:
             faults.append("`port` must be a number from 1 to 65535")
         if faults:
             raise ConfigError(
-                f"Secret {secret_id!r}: {'; '.join(faults)}. Put a new value into it."
+                f"Secret {secret_id!r}: {'; '.join(faults)}. Store a corrected value in it."
             )
         return cls(port=int(port), **{name: secret[name] for name in strings})
 
 
-# What AWS's codes are called when it was asked too often, or answers too slowly.
+# The error codes with which AWS answers too many requests, or requests that took too long.
 _BUSY = re.compile("Throttl|TooManyRequests|LimitExceeded|SlowDown|RequestTimeout")
 
 
 def get_credentials(secret_id: str, *, fresh: bool = False) -> Credentials:
-    """Return the credentials a secret holds; if not `fresh`, held within `CACHED_SECONDS`.
+    """Return the credentials in a secret, cached for `CACHED_SECONDS` unless `fresh` is set.
 
     Raises:
         ConfigError: there is no such secret, the role may not read it, or it is malformed.
@@ -92,10 +92,10 @@ def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailab
         status = cause.response["ResponseMetadata"]["HTTPStatusCode"]
         if status < 500 and status != 429 and not _BUSY.search(code):
             return ConfigError(
-                f"Secret {secret_id!r} can't be read: {code}. Create it, or let the function's "
+                f"Secret {secret_id!r} can't be read: {code}. Create it, or grant the function's "
                 "role secretsmanager:GetSecretValue on it."
             )
-    what = type(cause).__name__ if isinstance(cause, BotoCoreError) else "it failed"
+    what = type(cause).__name__ if isinstance(cause, BotoCoreError) else "the request failed"
     return LandingUnavailableError(f"Secrets Manager does not answer for {secret_id!r}: {what}.")
 
 
@@ -103,7 +103,7 @@ def _json_object(secret_id: str, text: str) -> dict[str, Any]:
     try:
         secret = json.loads(text)
     except ValueError:
-        secret = None  # the parser's message would quote the secret
+        secret = None  # the parser's error is dropped: its message would quote the secret
     if not isinstance(secret, dict):
         raise ConfigError(
             f"Secret {secret_id!r} is not a JSON object. "

@@ -1,11 +1,11 @@
-"""Reading rows: never more at once than the server and the Lambda can hold.
+"""Reads rows in batches that fit into the memory of the server and of the Lambda function.
 
-A statement reads as many rows as the length of the rows before suggests, and at most twice as many
-as those, because longer ones may follow; if the table has very long ones, only as many as fit into
-memory. A batch takes as many statements as its limit needs, unless it grows too large before. For
-rows above a watermark that is as exact as a single statement: each one reads on from an id that the
-one before has read, so an id missing below it was drawn before a row above it was seen (see
-`services.ingestion.new_rows`).
+A statement reads as many rows as the length of the previous rows suggests, but at most twice as
+many as those, because longer ones may follow. From a table with very long rows it reads only as
+many as fit into memory. A batch takes as many statements as its limit needs, unless it grows too
+large first. For rows above a watermark this is as exact as a single statement: each statement
+continues from an id that the previous one has read, so an id missing below that one was drawn
+before a row above it was seen (see `services.ingestion.new_rows`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from shared.postgres.catalogue import Description
     from shared.tables import Table
 
-_FIRST_VALUES = 60_000  # of the first statement: how long rows are is not known yet
-_STATEMENT_VALUES = 600_000  # of any other
-_STATEMENT_CHARACTERS = 8_000_000  # of any other, if rows go on to be as long as they were
-BATCH_BYTES = 32_000_000
+_FIRST_VALUES = 60_000  # in the first statement, when the length of rows is not known yet
+_STATEMENT_VALUES = 600_000  # in any later statement
+_STATEMENT_CHARACTERS = 8_000_000  # in any later statement, if rows stay as long as they were
+BATCH_BYTES = 32_000_000  # a batch ends with the statement that reaches it
 
-# A batch as one row of aggregates, one for each column. `now()` is when the transaction began: that
-# differs from the statement's own time only inside a transaction block.
+# Rows as one row of aggregates, one per column. now() is the start of the transaction, and differs
+# from that of the statement only inside a transaction block. The number of columns in the catalog
+# shows whether one was added since the table was described.
 _ROWS = """
 WITH {cte} AS ({cut})
 SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
@@ -45,11 +46,11 @@ SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
 ), {aggregates}
 FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
-# As long as a name can be, so that no table with an id column `<table>_id` has the same name.
+# As long as a name can be, so that no table has it: the name of its id column would be longer.
 _CTE = "cut".ljust(63, "_")
 _NO_CUT = "SELECT WHERE false"
-# The first row behind those that are as long as a statement may read. Only tables with long rows
-# are asked for it, because that reads the rows a second time.
+# The id of the first row beyond what one statement may read. Only for tables with long rows,
+# because it reads the rows a second time.
 _CUT = """
 SELECT {id} AS id FROM (
     SELECT t.{id}, sum(octet_length((t.*)::text)) OVER (
@@ -66,18 +67,18 @@ _RANGE = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {to_row_id}"
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of a table that were read together: what every read of rows returns.
+    """Rows of a table that were read together; every read of rows returns one.
 
     Attributes:
-        description: what the catalogue says of the table.
-        rows: the rows, ascending by id, in the types `shared.postgres.columns` lists; with the
-            right columns where there is none.
+        description: the table's.
+        rows: the rows, ascending by id, in the types that `shared.postgres.columns` lists; if there
+            are none, an empty frame with the table's columns.
         size: how many characters the server sent for them.
         more: whether the next read may find more.
-        held_back: how many rows were read and are not among `rows`, because a transaction that is
+        held_back: how many rows were read but left out of `rows`, because a transaction that is
             still open may yet fill a gap below them.
-        waited: for how many seconds open writers were waited for.
-        is_ahead: whether it was read before it was asked for.
+        waited: how many seconds the read waited for open writers.
+        is_ahead: whether the rows were read before they were asked for.
     """
 
     description: Description
@@ -102,11 +103,11 @@ class Batch:
 def read_settled_rows(
     table: Table, row_id: int, to_row_id: int, connection: Connection, limit: int | None = None
 ) -> Batch:
-    """Return the rows above `row_id` up to `to_row_id`, of a range that is known to be settled.
+    """Return the rows above `row_id` up to `to_row_id`; the caller knows the range to be settled.
 
     Raises:
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
-        SourceUnavailableError: the database could not be reached, or broke off.
+        SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection)
@@ -122,15 +123,15 @@ def read_batch(
     limit: int | None = None,
     **bounds: int,
 ) -> Batch:
-    """Read rows from an id on: `limit` at most, and less if they get too large; all without it.
+    """Read the rows above an id: at most `limit`, fewer if they are large; all if it is None.
 
     Args:
-        description: of the table.
+        description: the table's.
         connection: a session in autocommit, on a primary.
-        rows_sql: what to read from, see `read_rows`, with a bound {row_id}.
+        rows_sql: what to read from, see `read_rows`; it contains {row_id}.
         row_id: the id to begin above.
-        limit: how many rows to read.
-        bounds: for `rows_sql`.
+        limit: how many rows to read at most.
+        bounds: values of what else `rows_sql` contains.
 
     Raises:
         SourceError: inside a transaction, on a standby.
@@ -150,7 +151,7 @@ def read_batch(
 
 
 def _statement_rows(columns: int, count: int, size: int) -> int:
-    """Return how many rows to ask for, after `count` that were `size` long."""
+    """Return how many rows to ask for, after `count` rows of `size` characters in all."""
     if not count:
         return max(1, _FIRST_VALUES // columns)
     as_long = _STATEMENT_CHARACTERS * count // size
@@ -164,15 +165,15 @@ def read_rows(
     limit: int | None,
     **bounds: int | str,
 ) -> Batch:
-    """Read rows by one statement; by a second, careful one if values are not as declared.
+    """Read rows by one statement, and by a second, careful one if the first miscounts.
 
     Args:
-        description: of the table.
+        description: the table's.
         connection: a session in autocommit, on a primary.
-        rows_sql: what to read from: it calls the rows `t`, and may end in a WHERE. For `format`,
-            with {table}, {id}, {limit} and the `bounds`.
-        limit: how many rows to read at most.
-        bounds: for `rows_sql`.
+        rows_sql: what follows FROM: it names the rows `t`, and may end in a WHERE. `format` fills
+            in {table}, {id}, {limit} and the `bounds`.
+        limit: how many rows to read at most; all if it is None.
+        bounds: values of what else `rows_sql` contains.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_batch`.
@@ -195,14 +196,14 @@ class _Statement:
     bounds: Mapping[str, int | str]
 
     def read(self, *, careful: bool) -> Batch:
-        """Return the rows; for `careful` and the MiscountError see `columns.decode_frame`."""
+        """Return the rows; see `columns.decode_frame` for `careful` and the MiscountError."""
         name, columns = self.description.table.name, self.description.columns
         expressions = ", ".join(aggregates(columns, careful=careful))
         [(count, in_transaction, on_standby, is_cut, declared, *values)] = self.connection.run(
             self._sql(expressions)
         )
         refuse_inexact_reads(name, in_transaction=in_transaction, on_standby=on_standby)
-        if declared != len(columns):  # a missing or altered column is an error anyway
+        if declared != len(columns):  # a dropped or altered column fails the statement anyway
             raise SourceUnavailableError(
                 f"{name!r} got a column while it was read. Nothing is lost: the next run reads it "
                 "as it is now."

@@ -1,4 +1,4 @@
-"""How we connect to PostgreSQL and what its errors mean; nothing about tables."""
+"""Connections to PostgreSQL, and what its errors mean; knows nothing of tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONNECT_TIMEOUT_SECONDS = 5
 
-# Classes of SQLSTATE that another try may fix: connection, rollback, resources, not in the right
-# state (a lock), operator intervention (shutdown, statement timeout), system.
+# Classes of SQLSTATE that a retry may fix: connection exception, transaction rollback, insufficient
+# resources, object not in prerequisite state (lock timeout), operator intervention (shutdown,
+# statement timeout), system error.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
 
-# Classes whose messages quote values: data exception, PL/pgSQL.
+# Classes whose messages may quote values: data exception, PL/pgSQL error.
 _QUOTING_CLASSES = {"22", "P0"}
 
 _SPELLING = """
@@ -41,13 +42,13 @@ SET client_encoding = 'UTF8'; SET standard_conforming_strings = on
 """
 
 _REMEDIES = {
-    "25P02": "Roll the connection's transaction back before it is read from.",
+    "25P02": "Roll back the connection's transaction before reading from it.",
     "28P01": "Put the right username and password into the secret.",
     "28000": "Check username, pg_hba.conf and TLS rules of the server.",
     "3D000": "Put the right dbname into the secret.",
     "42501": "GRANT the role what it lacks: CONNECT on the database, USAGE on the schema, "
     "SELECT on the table.",
-    "54000": "A row of it exceeds the 1 GB that PostgreSQL can send at once: shorten it.",
+    "54000": "A row exceeds the 1 GB that PostgreSQL can send at once: shorten it.",
     "42P01": "Check the name of the table, and the role's search_path.",
 }
 
@@ -56,8 +57,8 @@ _REMEDIES = {
 def database_session(settings: DatabaseSettings) -> Iterator[Connection]:
     """Open the session that the settings describe, and close it at the end.
 
-    The secret is cached while the process is warm. If its password is rejected, it may have been
-    rotated meanwhile: the secret is read again, once.
+    A warm process caches the secret. If its password is rejected, it may have been rotated: the
+    secret is read again, once.
 
     Raises:
         ConfigError, LandingUnavailableError: see `get_credentials`.
@@ -81,7 +82,7 @@ def _connect_with_secret(settings: DatabaseSettings) -> Connection:
             raise
         rejection = error
     rotated = get_credentials(secret_id, fresh=True)
-    if rotated != credentials:  # the same again is not tried: failed log-ins lock some roles out
+    if rotated != credentials:  # don't retry the same ones: failed logins lock some roles out
         logger().info(
             "Password rejected; reconnecting with the rotated secret", extra={"secret": secret_id}
         )
@@ -92,23 +93,24 @@ def _connect_with_secret(settings: DatabaseSettings) -> Connection:
                 raise
             rejection = error
     raise SourceError(
-        f"{rejection} The secret is {secret_id!r}, read again just now; until its password is "
-        f"rejected, a warm function caches it for {CACHED_SECONDS} s."
+        f"{rejection} The secret is {secret_id!r}, read again just now. A warm function caches it "
+        f"for {CACHED_SECONDS} s, or until the password is rejected."
     ) from rejection.__cause__
 
 
 def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: int) -> Connection:
     """Open a read-only session; TLS is verified, except over a unix socket.
 
-    Each statement is a transaction of its own and ends after `statement_timeout_seconds`.
+    Each statement is a transaction of its own (autocommit), and is cancelled after
+    `statement_timeout_seconds`.
 
     Raises:
-        SourceUnavailableError: the server does not answer, or not now.
-        SourceError: the server answered, and rejected us or can't be trusted.
+        SourceUnavailableError: the server can't be reached, or accepts no connection now.
+        SourceError: the server rejects us, or its certificate can't be verified.
         ConfigError: the CA file is missing or holds no certificate.
     """
-    # pg8000's default tries TLS without checking the certificate, and falls back to plain text
-    # without a word: only a context of our own, or False, is what it says.
+    # By default, pg8000 tries TLS without verifying the certificate, and silently falls back to
+    # plain text. So it gets a context of our own, or an explicit False.
     tls = False if credentials.unix_socket else _verifying_context(ca_file)
     place = f"PostgreSQL at {credentials.host}:{credentials.port}"
     with database_errors(place), _open_socket(credentials) as opened:
@@ -124,47 +126,48 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
                 startup_params={"options": _session_options(statement_timeout_seconds)},
             )
         except ssl.SSLEOFError:
-            raise  # it broke off, as a server does that is going down
+            raise  # the connection broke, as it does when the server shuts down
         except ssl.SSLError as error:
-            # For a certificate, `reason` says only that it can't be verified.
+            # For a certificate, `error.reason` says only that it can't be verified.
             reason = getattr(error, "verify_message", error.reason)
             raise SourceError(
                 f"{place} can't be trusted: {reason}. It needs a valid certificate for this "
                 "host name, and databaseCaFile the certificate of its issuer."
             ) from error
-        # The timeout so far is one for each read. A statement may be quiet for longer.
+        # The socket's timeout is per read, and a statement may send nothing for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
         return connection
 
 
 def set_spelling(connection: Connection) -> None:
-    """Set how values and names are spelled, however the session was opened.
+    """Set how the server spells values and names, however the session was opened.
 
-    This is a message of its own: the server reads a whole message in the encoding before it.
+    This is a message of its own, because the server reads each message in the encoding that was set
+    before it.
     """
     connection.run(_SPELLING)
 
 
 def disconnect(connection: Connection) -> None:
-    """Close a session. It may have been lost already, so failing to say goodbye is no error."""
+    """Close a session. It may be lost already, so an error while closing it is ignored."""
     buffered = connection._sock
     with suppress(InterfaceError, OSError):
         connection.close()
     if buffered:
-        # Otherwise Python warns, when it collects the buffer, of bytes it could not send.
+        # Otherwise Python warns of unsent bytes when it collects the buffer.
         with suppress(OSError):
             buffered.close()
 
 
 def is_password_rejected(error: PipelineError) -> bool:
-    """Tell whether `connect` failed because user name and password don't match."""
+    """Tell whether `connect` failed because the server rejected the password (28P01)."""
     refusal = _refusal(error.__cause__)
     return refusal is not None and _fields(refusal).get("C") == "28P01"
 
 
 @contextmanager
 def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
-    """Open a socket to the server; close it if no connection comes of it, as pg8000 does not."""
+    """Open a socket to the server; close it if connecting fails, which pg8000 does not do."""
     address = (credentials.host, credentials.port)
     if credentials.unix_socket:
         opened = socket.socket(socket.AF_UNIX)
@@ -178,7 +181,7 @@ def _open_socket(credentials: Credentials) -> Iterator[socket.socket]:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         yield opened
     except BaseException:
-        # Not close(): that waits for the file object pg8000 made of the socket and never closes.
+        # Not close(): it waits for the file object that pg8000 makes of the socket and leaves open.
         if (descriptor := opened.detach()) != -1:
             os.close(descriptor)
         raise
@@ -208,11 +211,15 @@ def _session_options(statement_timeout_seconds: int) -> str:
 
 
 def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) -> None:
-    """Raise a SourceError if a table was read where no read is exact; it says why."""
+    """Refuse what was read where no read is exact.
+
+    Raises:
+        SourceError: inside a transaction, or on a standby.
+    """
     if in_transaction:
-        why = "inside a transaction: what commits meanwhile would stay invisible. Commit first."
+        why = "inside a transaction: rows committed meanwhile would stay invisible. Commit first."
     elif on_standby:
-        why = "on a standby: it does not know who is writing. Connect to the primary."
+        why = "on a standby: it does not see the primary's locks. Connect to the primary."
     else:
         return
     raise SourceError(f"{table!r} can't be read exactly {why}")
@@ -220,13 +227,13 @@ def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) 
 
 @contextmanager
 def database_errors(what: str) -> Iterator[None]:
-    """Turn errors of the driver into ours.
+    """Turn the driver's errors into ours.
 
     Args:
         what: what failed, for the message: `Reading 'address'`.
 
     Raises:
-        SourceUnavailableError: another try may succeed.
+        SourceUnavailableError: a retry may succeed.
         SourceError: somebody has to fix the cause.
     """
     try:
@@ -244,7 +251,7 @@ def database_errors(what: str) -> Iterator[None]:
 
 
 def _refusal(error: BaseException | None) -> DatabaseError | None:
-    """Return the server's error, which pg8000 hides behind its own failure to say goodbye."""
+    """Return the server's error, which pg8000 hides behind its own failure to disconnect."""
     while error is not None and not isinstance(error, DatabaseError):
         error = error.__context__
     return error
@@ -259,12 +266,13 @@ def _fields(error: DatabaseError) -> dict[str, str]:
 
 
 def _explain(what: str, error: DatabaseError) -> PipelineError:
-    # Only the primary message: DETAIL and CONTEXT may quote values of rows. That of a failed cast
-    # does, too, and that of a function may: whatever a function says has a CONTEXT (W).
+    # Only the primary message is passed on, because DETAIL and CONTEXT may quote values of rows.
+    # So does the primary message of a failed cast, and that of a function may. The latter always
+    # has a CONTEXT (field W).
     fields = _fields(error)
     code, message = fields.get("C", "?????"), fields.get("M", "no message")
     if code[:2] in _QUOTING_CLASSES or "W" in fields:
         message = "it failed on a row, see the server's log"
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
-    remedy = _REMEDIES.get(code, "Look the code up in PostgreSQL's table of error codes.")
+    remedy = _REMEDIES.get(code, "Look up the code in PostgreSQL's table of error codes.")
     return kind(f"{what}: {message} (SQLSTATE {code}). {remedy}")

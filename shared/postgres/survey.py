@@ -1,7 +1,7 @@
-"""How all tables stand, asked of PostgreSQL at once: a tick with nothing new ends after that.
+"""The state of all tables in PostgreSQL, read by one statement; a run without news ends after it.
 
-One statement for all tables, whose cost does not depend on how large they are: the highest ids come
-from the ends of indexes, everything else from the catalogue and from the counters of writes.
+Its cost does not depend on how large the tables are: the highest ids come from the ends of indexes,
+everything else from the system catalogs and the counters of rows written.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
     type Declared = tuple[tuple[str, str, bool], ...]  # name, type and nullability of each column
 
-# The snapshot, the clock, and of each table: what its history is told by, the counters of rows
-# written, and its columns.
-# Recovery, after a crash or from a backup, resets the statistics of the archiver; nothing else does
-# but somebody with the right to pg_stat_reset_shared. After it, transaction ids that were seen may
-# be assigned once more. Counters of writes start again where a server stopped, which may be a copy.
-# ALTER TABLE may rewrite every row, which is not counted, into a file of another name.
-# The highest ids are asked for where none of the names here is visible: tables may have them, too.
+# The snapshot, the clock, and for each table: its history, the counters of rows written, and its
+# columns.
+# The history changes with recovery, after a crash or from a backup, because transaction ids that
+# were seen may then be assigned again. Recovery resets the statistics of the archiver; otherwise
+# only pg_stat_reset_shared does.
+# The counters come with the start of the server, because they continue where a server stopped,
+# which may be a copy; and with the table's file, because ALTER TABLE may rewrite every row into
+# another file, uncounted.
+# The highest ids are read outside the subquery: tables may be called like the names inside it.
 _SURVEY = """
 SELECT seen.*{highest} FROM (WITH RECURSIVE asked AS (
     SELECT number, to_regclass(name)::oid AS oid
@@ -61,12 +63,12 @@ _HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How the tables stand at one moment.
+    """The state of the tables at one moment, by their names.
 
     Attributes:
-        highest_ids: each table's highest committed id, 0 for an empty table; none if not asked for.
-        marks: the snapshot, as each table's history has it.
-        declared: the columns of each table; none of one that does not exist.
+        highest_ids: the highest committed ids, 0 for an empty table; empty if not asked for.
+        marks: the snapshot, with each table's history and counters.
+        declared: the columns of each table; empty for a table that does not exist.
     """
 
     highest_ids: Mapping[str, int] = field(default_factory=dict)
@@ -77,11 +79,11 @@ class Survey:
 def read_survey(
     tables: Sequence[Table], connection: Connection, *, with_ids: bool = True
 ) -> Survey:
-    """Return how tables stand, by their names; without their ids, no table itself is read.
+    """Return the state of the tables; without `with_ids`, no table itself is read.
 
     Raises:
-        SourceError: one of the tables can't be asked for its highest id.
-        SourceUnavailableError: the database could not be reached, or broke off.
+        SourceError: the highest id of one of the tables can't be read.
+        SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     names = [table.name for table in tables]
     quoted = literal([identifier(name) for name in names])
@@ -103,7 +105,7 @@ def read_survey(
 
 
 def read_highest_ids(tables: Sequence[Table], connection: Connection) -> dict[str, int]:
-    """Return each table's highest committed id by its name, 0 for an empty table.
+    """Return the highest committed id of each table by its name, 0 for an empty table.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_survey`.

@@ -1,15 +1,18 @@
 """Which rows have a new version: the PostgreSQL side of the change stream.
 
-Every row version carries the id of the transaction that wrote it, `xmin`. A mark knows the lowest
-id that was still active when it was taken, its own `xmin`: whatever was written below that is
-visible to every later read. So the rows whose `xmin` is not below the last mark's are all that can
-have changed since that mark, whoever changed them and however: by an UPDATE that leaves
-last_updated alone, by one that changes nothing, by an INSERT with an explicit id. A lock (SELECT
-FOR UPDATE) makes no version. The id of a savepoint is above its transaction's, so it is below the
-mark's only if that is, too.
+Every row version carries in `xmin` the id of the transaction that wrote it. A mark's own `xmin` is
+the lowest transaction id that was still active when the mark was taken: versions that lower ones
+committed are visible to every later read. So only rows whose `xmin` is not below the last mark's
+can have changed since that mark, no matter who changed them or how: by an UPDATE that leaves
+last_updated alone or changes nothing, or by an INSERT with an explicit id. A lock (SELECT FOR
+UPDATE) makes no version. A savepoint's id is above its transaction's, so it is below the mark's
+`xmin` only if the transaction's is, too.
 
-`age(xid)` counts backwards from the newest id and so compares ids of 32 bits as PostgreSQL means
-them: on a circle. Nothing indexes `xmin`: a scan reads the whole table, in stretches.
+The ids in rows have 32 bits and wrap around. `age(xid)` counts back from the newest id, and so
+compares them as PostgreSQL does, on a circle. `xmin` has no index: a scan reads the whole table, in
+stretches.
+
+https://www.postgresql.org/docs/current/routine-vacuuming.html#VACUUM-FOR-WRAPAROUND
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from shared.snapshot import Mark
     from shared.tables import Table
 
-# The last id of the next so many rows, and whether any of them has a new version.
+# The last id of the next {limit} rows, and whether any of them has a new version.
 _STRETCH = """
 SELECT coalesce(max({id}), {up_to}), coalesce(bool_or(is_new), false),
        now() <> statement_timestamp(), pg_is_in_recovery()
@@ -35,7 +38,7 @@ FROM (
     WHERE t.{id} > {above} AND t.{id} <= {up_to} ORDER BY t.{id} LIMIT {limit}
 ) AS stretch
 """
-# The same where the range has no more ids than rows were asked for: no order is needed.
+# The same for a range of at most {limit} ids, which needs no ORDER BY.
 _SHORT_STRETCH = """
 SELECT {up_to}, EXISTS (
     SELECT FROM {table} AS t WHERE t.{id} > {above} AND t.{id} <= {up_to} AND {condition}
@@ -48,22 +51,22 @@ _REPEATED = "SELECT count(*) FROM {changed} AND {visible}"
 def read_stretch(
     table: Table, connection: Connection, above: int, up_to: int, since: Mark | None, limit: int
 ) -> tuple[int, bool]:
-    """Look through the next rows above an id: does any of them have a new version?
+    """Tell whether any of the next rows above an id has a new version.
 
     Args:
-        table: which.
+        table: the table.
         connection: a session in autocommit, on a primary.
         above: the id that the stretch begins above.
-        up_to: where it ends at the latest.
-        since: the mark that tells old versions from new ones; without it every row is new.
-        limit: how many rows to look at.
+        up_to: the id that it ends at, at the latest.
+        since: the mark that tells old versions from new ones; without it every version is new.
+        limit: how many rows to look at, at most.
 
     Returns:
         The stretch's last id, and whether there is such a row.
 
     Raises:
         SourceError: no permission, inside a transaction, on a standby.
-        SourceUnavailableError: the database could not be reached, or broke off.
+        SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     names = {"id": identifier(table.id_column), "table": identifier(table.name)}
     bounds = {"above": int(above), "up_to": int(up_to), "limit": int(limit)}
@@ -76,14 +79,15 @@ def read_stretch(
 
 
 def changed_rows(since: Mark | None) -> str:
-    """Return what `reader.read_batch` reads changed rows from, up to a bound {last}."""
+    """Return the `rows_sql` by which `reader.read_batch` reads changed rows up to {last}."""
     return _CHANGED.format(condition=not_below_xmin(since))
 
 
 def read_repeated(table: Table, connection: Connection, above: int, last: int, since: Mark) -> int:
-    """Count the changed rows of a range that a mark has seen: they are delivered again.
+    """Count the changed rows of a range that were visible at a mark: they are delivered again.
 
-    That is because a transaction was open at that mark; rows a savepoint wrote are not told apart.
+    There are some only if a transaction was open at that mark. Rows written in a savepoint that was
+    open at the mark are counted, too: a snapshot does not list savepoints.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_stretch`.
@@ -98,15 +102,16 @@ def read_repeated(table: Table, connection: Connection, above: int, last: int, s
 
 
 def not_below_xmin(since: Mark | None) -> str:
-    """Return the SQL condition of a version that a mark does not know to be old.
+    """Return the SQL condition for versions not below a mark's xmin; `true` if there is no mark.
 
-    A negative age is more than half the circle: that of a row that was frozen very long ago.
+    A negative age is left out. It is that of a row that was frozen more than half a circle ago, or
+    of a version that was written while the statement began, which comes with the next scan.
     """
     return "true" if since is None else f"age(t.xmin) BETWEEN 0 AND age({_xid(since.xmin)})"
 
 
 def _visible_at(mark: Mark) -> str:
-    """Return the SQL condition of a version that was visible at a mark, or is a savepoint's."""
+    """Return the SQL condition for versions visible at a mark, or written in an open savepoint."""
     in_progress = ", ".join(_xid(xid) for xid in mark.xip)
     finished = f" AND t.xmin <> ALL (ARRAY[{in_progress}])" if in_progress else ""
     return f"age(t.xmin) > age({_xid(mark.xmax)}){finished}"

@@ -55,7 +55,7 @@ def test_each_drift_and_each_broken_value_is_one_error_line_of_the_next_run(dama
 
 
 REVERSIBLE = [
-    ("ADD mood text", "DROP mood", ["design", "mood", "column new", "text", 0, []]),
+    ("ADD mood text", "DROP mood", ["design", "mood", "column added", "text", 0, []]),
     ("ALTER file_name TYPE varchar(99)", "ALTER file_name TYPE text",
      ["design", "file_name", "type", "character varying(99)", 0, []]),
     ("ALTER file_name DROP NOT NULL", "ALTER file_name SET NOT NULL",

@@ -21,7 +21,7 @@ ERROR = '{ $.level = "ERROR" }'
         (ERROR, "[ERROR] Runtime.ImportModuleError", False),
         (ERROR, '["ERROR"]', False),
         (ERROR, "{}", False),
-        ('{$.kind="column *"}', '{"kind": "column gone"}', True),
+        ('{$.kind="column *"}', '{"kind": "column missing"}', True),
         ('{ $.kind = "[a]" }', '{"kind": "a"}', False),
         ('{ $.level != "INFO" }', '{"level": "ERROR"}', True),
         ('{ $.level != "INFO" }', "{}", False),

@@ -85,13 +85,13 @@ def test_half_a_range_says_what_a_replay_looks_like(event):
     [
         ("payments", (0, 5), "Unknown table: 'payments'.* payment_type"),
         (["payment"], (0, 5), "Unknown table"),
-        ("payment", ("0", 5), "must be integers"),
-        ("payment", (0, 5.0), "must be integers"),
-        ("payment", (False, True), "must be integers"),
-        ("payment", (0, 2**63), "must be integers of 64 bits"),
-        ("payment", (0, None), "must be integers"),
+        ("payment", ("0", 5), "must be 64-bit integers"),
+        ("payment", (0, 5.0), "must be 64-bit integers"),
+        ("payment", (False, True), "must be 64-bit integers"),
+        ("payment", (0, 2**63), "must be 64-bit integers"),
+        ("payment", (0, None), "must be 64-bit integers"),
         ("payment", (5, 5), "no id above 5 up to 5"),
-        ("payment", (6, 5), "no id above 6 up to 5.* for the row 5 alone"),
+        ("payment", (6, 5), "no id above 6 up to 5.* to replay row 5 alone"),
     ],
 )
 def test_a_range_that_can_not_be_is_refused(table, bounds, match):

@@ -31,7 +31,7 @@ def call(*lines):
     return ["START RequestId: 1", *lines, "END RequestId: 1", "REPORT RequestId: 1"]
 
 
-ERROR = '{"level": "ERROR", "message": "Not what the contract expects"}'
+ERROR = '{"level": "ERROR", "message": "A column breaks its contract"}'
 INFO = '{"level": "INFO", "message": "Run ended"}'
 LANDED = [
     emf("RowsIngested", 2, table="payment", stage="local"),

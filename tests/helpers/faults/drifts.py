@@ -31,8 +31,9 @@ class Drift(NamedTuple):
 
 
 DRIFTS = [
-    Drift("address", "district", "DROP district", "column gone", "text", "no such column", COPIED),
-    Drift("design", "mood", "ADD mood jsonb", "column new", "no such column", "jsonb", COPIED),
+    Drift("address", "district", "DROP district",
+          "column missing", "text", "no such column", COPIED),
+    Drift("design", "mood", "ADD mood jsonb", "column added", "no such column", "jsonb", COPIED),
     Drift("sales_order", "units_sold", "ALTER units_sold TYPE bigint",
           "type", "integer", "bigint", 0),
     Drift("sales_order", "unit_price", "ALTER unit_price TYPE numeric(12,4)",

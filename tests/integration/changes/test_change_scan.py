@@ -591,7 +591,7 @@ def test_a_table_made_anew_is_looked_at_as_a_whole(place, log_lines):
     place.run()
     assert changed(place) == [[1, 2, 3]]
     [warning] = warnings(log_lines)
-    assert "created anew" in warning["because"]
+    assert "created again" in warning["because"]
     place.run()
     assert len(changed(place)) == 1
 

@@ -116,8 +116,8 @@ def test_a_column_of_another_name_is_one_gone_and_one_new(ingestion):
     ingestion.connection.run("ALTER TABLE staff RENAME email_address TO email")
     ids = ingestion.damage.copy_rows("staff")
     assert said(ingestion.run()) == [
-        ["staff", "email", "column new", "text", COPIED, ids],
-        ["staff", "email_address", "column gone", "no such column", COPIED, ids],
+        ["staff", "email", "column added", "text", COPIED, ids],
+        ["staff", "email_address", "column missing", "no such column", COPIED, ids],
     ]
 
 

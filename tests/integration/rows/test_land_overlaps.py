@@ -188,7 +188,7 @@ def test_what_another_run_landed_before_we_ask_does_not_look_set_back(place, log
 
     place.run(step)
     assert others[1]["rows"] == 6
-    assert not [line for line in log_lines() if "set back" in line["message"]]
+    assert not [line for line in log_lines() if "is below its watermark" in line["message"]]
     place.check()
 
 

@@ -116,9 +116,9 @@ OUT_OF_ORDER = {
         "CREATE SEQUENCE ids CACHE 7",
         "ALTER TABLE entry ALTER entry_id SET DEFAULT nextval('ids')",
     ),
-    "none": ("no sequence draws its ids", TABLE),
+    "none": ("its ids are not drawn from a sequence", TABLE),
     "view": (
-        "no sequence draws its ids",
+        "its ids are not drawn from a sequence",
         TABLE.replace("entry (", "kept ("),
         "CREATE VIEW entry AS SELECT * FROM kept",
     ),

@@ -163,7 +163,7 @@ def test_the_event_of_the_handler(landed_totesys, bucket, log_lines, capsys):
     said = [line for line in log_lines() if line["message"] == "Table replayed"]
     assert [(line["table"], line["rows"]) for line in said] == [("payment", len(found))]
     [broken] = [line for line in log_lines() if line["level"] == "ERROR"]
-    assert (broken["message"], broken["first_ids"]) == ("Not what the contract expects", [7])
+    assert (broken["message"], broken["first_ids"]) == ("A column breaks its contract", [7])
     emitted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["RowsReplayed"] for line in emitted if "RowsReplayed" in line] == [[len(found)]]
     violations = [line.get("table") for line in emitted if line.get("ContractViolations") == [1.0]]

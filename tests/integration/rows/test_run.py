@@ -142,7 +142,7 @@ def test_a_source_that_was_set_back_is_reported(totesys, bucket, log_lines):
     totesys.connect().run("DELETE FROM payment WHERE payment_id > 290")
     run(totesys, bucket)
     [warning] = [line for line in log_lines() if line["level"] == "WARNING"]
-    assert "ends below what has landed" in warning["message"]
+    assert "highest id is below its watermark" in warning["message"]
     assert warning["table"] == "payment"
 
 
