@@ -76,14 +76,9 @@ def explained(error: Exception) -> PipelineError:
     """Return the error if it is ours, else a PipelineError that names its type and place.
 
     The message of a foreign error is left out, because it may quote a value of a row.
-
-    Raises:
-        AssertionError: it is one. Only tests raise it, and no table has failed then.
     """
     if isinstance(error, PipelineError):
         return error
-    if isinstance(error, AssertionError):
-        raise error
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     wrapped = PipelineError(f"Unexpected {type(error).__name__} in {place}. Please report it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from pg8000.exceptions import InterfaceError
 
 from local import totesys as totesys_database
 from local.totesys.database import ADMIN, Server
-from shared import telemetry
+from shared import errors, telemetry
 from tests.helpers.faults.processes import processes_of
 from tests.helpers.oracle.untold import telling
 
@@ -89,6 +90,20 @@ def _temporary_database(server: Server, template: str | None = None) -> Iterator
     with closing(Database(server, name)) as database:
         yield database
     server.drop_database(name)
+
+
+@pytest.fixture(autouse=True)
+def a_failed_assertion_ends_the_test(monkeypatch):
+    """Let an AssertionError in a double or a step through, which is not a failure of a table."""
+
+    def explained_or_raised(error: Exception) -> errors.PipelineError:
+        if isinstance(error, AssertionError):
+            raise error
+        return errors.explained(error)
+
+    for name in ("ingestion.run", "ingestion.handler", "reconciliation.handler"):
+        if module := sys.modules.get(f"services.{name}"):
+            monkeypatch.setattr(module, "explained", explained_or_raised)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ MOST_LINES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TableStatus:
     """How a table stands.
 
     Attributes:
@@ -66,19 +66,19 @@ class Standing:
 
 
 @dataclass(slots=True)
-class StageStanding:
+class StageStatus:
     """How all tables stand, and why some values are missing."""
 
-    tables: list[Standing]
+    tables: list[TableStatus]
     notes: list[str] = field(default_factory=list)
 
 
-def stage_standing(function_name: str, settings: Settings, now: datetime) -> StageStanding:
+def stage_standing(function_name: str, settings: Settings, now: datetime) -> StageStatus:
     """Return how all tables of a stage stand."""
     bucket = Bucket(s3_client(), settings.bucket_name)
     with ThreadPoolExecutor(len(TABLES)) as pool:
         found = list(pool.map(_in_bucket, TABLES, *map(repeat, (bucket, settings, now))))
-    stage = StageStanding([standing for standing, _ in found])
+    stage = StageStatus([standing for standing, _ in found])
     stage.notes += [note for _, notes in found for note in notes]
     highest = _in_source(settings, stage.notes)
     held_back = _held_back(function_name, now, stage.notes)
@@ -91,8 +91,8 @@ def stage_standing(function_name: str, settings: Settings, now: datetime) -> Sta
 
 def _in_bucket(
     table: str, bucket: Bucket, settings: Settings, now: datetime
-) -> tuple[Standing, Sequence[str]]:
-    standing, notes, known = Standing(table), [], Table(table)
+) -> tuple[TableStatus, Sequence[str]]:
+    standing, notes, known = TableStatus(table), [], Table(table)
     try:
         latest = find_position(known, bucket).latest
         standing = replace(standing, watermark=latest.latest_row_id)

@@ -17,7 +17,7 @@ from local.console import print_table, table, waiting
 from services.ingestion.handler import Settings
 from shared.errors import PipelineError
 from tools.stages import REGION, function_name, function_variables
-from tools.standing import StageStanding, Standing, stage_standing
+from tools.standing import StageStatus, TableStatus, stage_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,18 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def as_json(stage: StageStanding) -> str:
+def as_json(stage: StageStatus) -> str:
     """Return an object with the `tables` by name, and the `notes`."""
     tables = {each.table: asdict(each) for each in stage.tables}
     return json.dumps({"tables": tables, "notes": stage.notes}, indent=1)
 
 
-def table_lines(stage: StageStanding) -> list[str]:
+def table_lines(stage: StageStatus) -> list[str]:
     """Return the lines of a table to read."""
     return table(_HEADINGS, [_cells(each) for each in stage.tables], (0, len(_HEADINGS) - 1))
 
 
-def _cells(standing: Standing) -> tuple[str, ...]:
+def _cells(standing: TableStatus) -> tuple[str, ...]:
     return (
         standing.table,
         _number(standing.highest_id),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion.standing import ask_highest_ids, take_standings
+from services.ingestion.standing import read_highest_ids_or_none, take_standings
 from services.ingestion.summary import TableSummary
 from shared import telemetry
 from shared.bucket.bucket import Bucket
@@ -124,7 +124,7 @@ class _Run:
             unseen = self._round()
             if self.limits.seconds_left() <= 0:
                 break
-            self._ask_again(unseen)
+            self._read_again(unseen)
             unseen = ()
         for run in self._alive():
             with self._failing(run.table):
@@ -164,13 +164,14 @@ class _Run:
     def _may_go_on(self, run: TableRun) -> bool:
         return run.table not in self.failures and self.limits.seconds_left() > 0
 
-    def _ask_again(self, standings: Sequence[Standing]) -> None:
+    def _read_again(self, standings: Sequence[Standing]) -> None:
         if not standings:
             return
-        highest = ask_highest_ids([standing.table for standing in standings], self.connection)
+        tables = [standing.table for standing in standings]
+        highest = read_highest_ids_or_none(tables, self.connection)
         for standing in standings:
             highest_id = highest.get(standing.table.name)
-            if standing.table in self._runs or standing.is_behind(highest_id):
+            if standing.table in self._runs or standing.position.is_behind(highest_id):
                 self._open(standing).see(highest_id)
 
     def _open(self, standing: Standing) -> TableRun:

@@ -54,17 +54,10 @@ class Standing:
     highest_id: int | None
     is_as_declared: bool
 
-    def is_behind(self, highest_id: int | None) -> bool:
-        """Tell whether a table with this highest id has rows to land: they are above the watermark.
-
-        If the id is None, because it could not be read, the table may have some.
-        """
-        return highest_id is None or self.position.row_id < highest_id
-
     @property
     def to_read(self) -> bool:
         """Whether it has to be read: reading also reports that its declaration changed."""
-        return self.is_behind(self.highest_id) or not self.is_as_declared
+        return self.position.is_behind(self.highest_id) or not self.is_as_declared
 
     @property
     def to_scan(self) -> bool:
@@ -75,7 +68,11 @@ class Standing:
         """
         if self.changes is None or self.mark is None:
             return False
-        if self.changes.done is None or self.changes.scan or self.is_behind(self.highest_id):
+        if (
+            self.changes.done is None
+            or self.changes.scan
+            or self.position.is_behind(self.highest_id)
+        ):
             return True
         return not is_unchanged(self.changes.done, self.mark)
 
@@ -103,7 +100,7 @@ def take_standings(
             for each in tables
             if each.name not in without_changes
         }
-        seen = _ask_database(tables, connection)
+        seen = _read_survey_or_none(tables, connection)
     standings = []
     for table in tables:
         with failing(table):
@@ -122,7 +119,7 @@ def take_standings(
     return standings
 
 
-def ask_highest_ids(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:
+def read_highest_ids_or_none(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:
     """Return the highest ids in the database by table; no ids at all if one can't be read.
 
     Then every table counts as one with news, and reading it raises the error of the one that fails.
@@ -132,9 +129,9 @@ def ask_highest_ids(tables: Sequence[Table], connection: Connection) -> Mapping[
     return {}
 
 
-def _ask_database(tables: Sequence[Table], connection: Connection) -> Survey:
+def _read_survey_or_none(tables: Sequence[Table], connection: Connection) -> Survey:
     for with_ids in (True, False):
-        with suppress(PipelineError):  # see `ask_highest_ids`
+        with suppress(PipelineError):  # see `read_highest_ids_or_none`
             return read_survey(tables, connection, with_ids=with_ids)
     return Survey()
 
@@ -144,7 +141,7 @@ def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> 
     suspects = [each for each in standings if _ends_below(each, each.highest_id)]
     if not suspects:
         return
-    highest = ask_highest_ids([each.table for each in suspects], connection)
+    highest = read_highest_ids_or_none([each.table for each in suspects], connection)
     for standing in suspects:
         now = highest.get(standing.table.name)
         if _ends_below(standing, now):

@@ -97,7 +97,7 @@ class TableRun:
 
     def see(self, highest_id: int | None) -> None:
         """Take note of the table's highest id, which was read again; None if that failed."""
-        self.to_read |= highest_id is None or self._position.row_id < highest_id
+        self.to_read |= self._position.is_behind(highest_id)
 
     def end(self) -> None:
         """End the table's run.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.reconciliation.contents import NO_IDS, Ids
-from services.reconciliation.landed import Fault, Landed
+from services.reconciliation.landed import Chain, Fault
 from services.reconciliation.source_ids import LOWEST_ID, read_ids, read_still_there
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from shared.snapshot import Mark
 
-# Landed ids are compared with the source as soon as there are so many of them.
+# Chain ids are compared with the source as soon as there are so many of them.
 _STRETCH_IDS = 100_000
 
 
@@ -92,7 +92,8 @@ def reconcile(
         client: boto3 client of S3.
         connection: a session of the database, in autocommit, on a primary.
         bucket_name: the bucket that it landed in.
-        with_changes: whether the table has a change stream, which may yet deliver rows.
+        with_changes: whether the table has a change stream, which may yet deliver rows. If it
+            should have one, and has none yet, rows that have not landed are `pending`.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
@@ -102,10 +103,10 @@ def reconcile(
     bucket, known = Bucket(client, bucket_name), Table(table)
     findings = Findings(table, find_position(known, bucket).row_id)
     stream = _Stream(known, bucket, connection) if with_changes else None
-    landed = Landed(known, findings.watermark, bucket)
-    _compare(landed, connection, findings)
-    findings.faults += [Fault(key, "no claim names it") for key in sorted(landed.unclaimed)]
-    _look_elsewhere(landed, stream, connection, findings)
+    chain = Chain(known, findings.watermark, bucket)
+    _compare(chain, connection, findings)
+    findings.faults += [Fault(key, "no claim names it") for key in sorted(chain.unclaimed)]
+    _look_elsewhere(chain, stream, connection, findings)
     findings.seconds = time.monotonic() - started
     return findings
 
@@ -123,13 +124,13 @@ class _Stream:
         return None if break_between(self.done, seen.marks[self.table.name]) else self.done
 
 
-def _compare(landed: Landed, connection: Connection, findings: Findings) -> None:
+def _compare(chain: Chain, connection: Connection, findings: Findings) -> None:
     """Count the rows of both sides, and collect the ids that only one side has."""
     missing, deleted = [NO_IDS], [NO_IDS]
     above = LOWEST_ID
-    for up_to, ids in _stretches(landed, findings):
+    for up_to, ids in _stretches(chain, findings):
         findings.rows_landed += len(ids)
-        for last, in_source in read_ids(landed.table, above, up_to, connection):
+        for last, in_source in read_ids(chain.table, above, up_to, connection):
             until = np.searchsorted(ids, last, side="right")
             here, ids = ids[:until], ids[until:]
             findings.rows_in_source += len(in_source)
@@ -139,35 +140,35 @@ def _compare(landed: Landed, connection: Connection, findings: Findings) -> None
     findings.missing, findings.deleted = np.concatenate(missing), np.concatenate(deleted)
 
 
-def _stretches(landed: Landed, findings: Findings) -> Iterator[tuple[int, Ids]]:
+def _stretches(chain: Chain, findings: Findings) -> Iterator[tuple[int, Ids]]:
     """Yield the landed ids in stretches of joined batches, each with the id that it goes up to."""
     ids, count = [NO_IDS], 0
-    for batch in landed.batches():
+    for batch in chain.links():
         findings.faults += batch.faults
         ids.append(batch.ids)
         count += len(batch.ids)
         if count >= _STRETCH_IDS:
             yield batch.up_to, np.concatenate(ids)
             ids, count = [NO_IDS], 0
-    yield landed.watermark, np.concatenate(ids)
+    yield chain.watermark, np.concatenate(ids)
 
 
 def _look_elsewhere(
-    landed: Landed, stream: _Stream | None, connection: Connection, findings: Findings
+    chain: Chain, stream: _Stream | None, connection: Connection, findings: Findings
 ) -> None:
     """Keep as missing only rows that are in no object and that the change stream won't deliver."""
     before = len(findings.missing)
     if not before:
         return
-    folder = keys.change_folder(landed.table)
-    changes = filter(keys.is_change_key, landed.bucket.keys(folder))
-    again = filter(keys.is_replay_key, landed.bucket.keys(keys.replay_folder(landed.table)))
-    others = [*sorted(landed.unclaimed), *changes, *again]
-    nowhere = landed.drop_landed(findings.missing, others)
+    folder = keys.change_folder(chain.table)
+    changes = filter(keys.is_change_key, chain.bucket.keys(folder))
+    again = filter(keys.is_replay_key, chain.bucket.keys(keys.replay_folder(chain.table)))
+    others = [*sorted(chain.unclaimed), *changes, *again]
+    nowhere = chain.drop_landed(findings.missing, others)
     findings.elsewhere = before - len(nowhere)
     since = stream.mark() if stream else None
     if stream and since is None:
         findings.missing = NO_IDS
     else:
-        findings.missing = read_still_there(landed.table, nowhere, connection, since)
+        findings.missing = read_still_there(chain.table, nowhere, connection, since)
     findings.pending = len(nowhere) - len(findings.missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ NO_IDS: Ids = np.empty(0, np.int64)
 _INT64 = range(-(2**63), 2**63)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What an object holds.
 
@@ -46,27 +46,23 @@ def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
     with bucket.open(key) as found:
         if found is None:
             return Contents(faults=["it is missing"], is_there=False)
-        contents = parse_lines(found.lines, id_name)
-        contents.rows = found.metadata.get("rows")
-    return contents
+        return replace(parse_lines(found.lines, id_name), rows=found.metadata.get("rows"))
 
 
 def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
     """Return the contents of lines; a complete row counts, even if its line feed is missing."""
-    ids: list[int] = []
-    contents, bad, line = Contents(), 0, b"\n"
+    ids, faults, bad, line = list[int](), list[str](), 0, b"\n"
     for line in lines:
         row_id = _parse_id(line, id_name)
         if row_id is None:
             bad += 1
         else:
             ids.append(row_id)
-    contents.ids = np.array(ids, np.int64)
     if not line.endswith(b"\n"):
-        contents.faults.append("it is truncated: its last line has no line feed")
+        faults.append("it is truncated: its last line has no line feed")
     elif bad:
-        contents.faults.append(f"{bad} of its lines are not rows")
-    return contents
+        faults.append(f"{bad} of its lines are not rows")
+    return Contents(np.array(ids, np.int64), faults=faults)
 
 
 def _parse_id(line: bytes, id_name: str) -> int | None:

@@ -38,7 +38,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Link:
     """What has landed of the rows from one claim to the next.
 
     Attributes:
@@ -55,14 +55,14 @@ class Batch:
 
 
 @dataclass(slots=True)
-class Landed:
+class Chain:
     """What has landed of a table up to a watermark.
 
     Attributes:
         table: the table.
         watermark: the highest id to look at.
         bucket: the bucket to look in.
-        unclaimed: keys of objects that no claim names; complete once all `batches` are read.
+        unclaimed: keys of objects that no claim names; complete once all `links` are read.
     """
 
     table: Table
@@ -70,8 +70,8 @@ class Landed:
     bucket: Bucket
     unclaimed: set[str] = field(default_factory=set)
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches in the order of their ids, each read once.
+    def links(self) -> Iterator[Link]:
+        """Yield the links in the order of their ids, each read once.
 
         Raises:
             LandingError, LandingUnavailableError: see `Bucket`.
@@ -107,22 +107,22 @@ class Landed:
     def _contents(self, key: str) -> Contents:
         return get_contents(key, self.table.id_column, self.bucket)
 
-    def _get_batch(self, bounds: tuple[int, int]) -> Batch:
+    def _get_batch(self, bounds: tuple[int, int]) -> Link:
         above, up_to = bounds
         claim = keys.format_claim_key(self.table, above)
         try:
             key = get_claim(self.table, above, self.bucket)
         except StateError as error:
-            return Batch(up_to, None, NO_IDS, [Fault(claim, str(error))])
+            return Link(up_to, None, NO_IDS, [Fault(claim, str(error))])
         if key is None:
-            return Batch(up_to, None, NO_IDS, [Fault(claim, "it is missing")])
+            return Link(up_to, None, NO_IDS, [Fault(claim, "it is missing")])
         contents = self._contents(key)
         faults = [Fault(key, what) for what in _faults(contents, above, up_to)]
         if (last := keys.parse_data_key(key).row_id) != up_to:
             what = f"the object it names ends at {last}, but the chain continues at {up_to}"
             faults.append(Fault(claim, what))
         own = (contents.ids > above) & (contents.ids <= up_to)
-        return Batch(up_to, key, np.unique(contents.ids[own]), faults)
+        return Link(up_to, key, np.unique(contents.ids[own]), faults)
 
 
 def get_side_by_side[Item, Result](

@@ -53,6 +53,23 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeLatest:
+    """The content of a change stream's `latest.json`; see `ChangeState` for its fields."""
+
+    number: int = 0
+    done: Mark | None = None
+    scan: Scan | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return {
+            "sequence": self.number,
+            "done": self.done and asdict(self.done),
+            "scan": self.scan and asdict(self.scan),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeState:
     """How far a table's change stream has come.
 
@@ -65,7 +82,7 @@ class ChangeState:
     """
 
     table: Table
-    pointer: Pointer[Mapping[str, Any]]
+    pointer: Pointer[ChangeLatest]
     number: int = 0
     done: Mark | None = None
     scan: Scan | None = None
@@ -78,7 +95,8 @@ def get_change_state(table: Table, bucket: Bucket) -> ChangeState:
         LandingError, LandingUnavailableError, StateError: see `get_pointer`.
     """
     pointer = get_pointer(keys.format_change_latest_key(table), _parse_latest, bucket)
-    return ChangeState(table, pointer, **(pointer.value or {}))
+    latest = pointer.value or ChangeLatest()
+    return ChangeState(table, pointer, latest.number, latest.done, latest.scan)
 
 
 def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
@@ -87,10 +105,8 @@ def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
-    folder, known = (
-        keys.change_folder(state.table),
-        keys.format_change_key(state.table, state.number),
-    )
+    folder = keys.change_folder(state.table)
+    known = keys.format_change_key(state.table, state.number)
     numbers = [
         keys.parse_change_key(key).number
         for key in bucket.keys(folder, after=known)
@@ -115,13 +131,8 @@ def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
-    value = {"number": state.number, "done": state.done, "scan": state.scan}
-    content = {
-        "sequence": state.number,
-        "done": state.done and asdict(state.done),
-        "scan": state.scan and asdict(state.scan),
-    }
-    moved = move_pointer(state.pointer, value, content, bucket)
+    latest = ChangeLatest(state.number, state.done, state.scan)
+    moved = move_pointer(state.pointer, latest, bucket)
     return replace(state, pointer=moved) if moved else state
 
 
@@ -153,13 +164,13 @@ def put_changes(
     return (replace(state, number=number), landed) if landed else None
 
 
-def _parse_latest(content: Any) -> Mapping[str, Any]:
+def _parse_latest(content: Any) -> ChangeLatest:
     scan = content["scan"]
-    return {
-        "number": int(content["sequence"]),
-        "done": content["done"] and parse_mark(content["done"]),
-        "scan": scan and Scan(parse_mark(scan["mark"]), int(scan["up_to"]), int(scan["above"])),
-    }
+    return ChangeLatest(
+        int(content["sequence"]),
+        content["done"] and parse_mark(content["done"]),
+        scan and Scan(parse_mark(scan["mark"]), int(scan["up_to"]), int(scan["above"])),
+    )
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> Mark | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.errors import StateError
 
@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
+class Value(Protocol):
+    """What a pointer says."""
+
+    def content(self) -> dict[str, Any]:
+        """Return it as it is stored in JSON."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Pointer[Value]:
+class Pointer[V: Value]:
     """A pointer as it was read or written.
 
     Attributes:
@@ -28,11 +36,11 @@ class Pointer[Value]:
     """
 
     key: str
-    value: Value | None = None
+    value: V | None = None
     etag: str | None = None
 
 
-def get_pointer[Value](key: str, parse: Callable[[Any], Value], bucket: Bucket) -> Pointer[Value]:
+def get_pointer[V: Value](key: str, parse: Callable[[Any], V], bucket: Bucket) -> Pointer[V]:
     """Return a pointer, by one request; it may lag behind what has landed.
 
     Args:
@@ -56,20 +64,17 @@ def get_pointer[Value](key: str, parse: Callable[[Any], Value], bucket: Bucket) 
         ) from error
 
 
-def move_pointer[Value](
-    pointer: Pointer[Value], value: Value, content: dict[str, Any], bucket: Bucket
-) -> Pointer[Value] | None:
+def move_pointer[V: Value](pointer: Pointer[V], value: V, bucket: Bucket) -> Pointer[V] | None:
     """Overwrite the version of a pointer that was read; return None if it has changed since.
 
     Args:
         pointer: as it was read.
         value: its new value.
-        content: the new value as it is stored in JSON.
         bucket: the bucket it is in.
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
-    body = json.dumps(content, indent=4).encode()
+    body = json.dumps(value.content(), indent=4).encode()
     etag = bucket.replace(pointer.key, body, pointer.etag)
     return Pointer(pointer.key, value, etag) if etag else None

@@ -41,6 +41,10 @@ class Latest:
         """How many seconds ago the batch was claimed, at least 1; 1 if nothing has landed."""
         return keys.seconds_since(self.timestamp) if self.timestamp else 1
 
+    def content(self) -> dict[str, Any]:
+        """Return what the file holds."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -63,6 +67,13 @@ class Position:
         """The watermark: the highest id that has landed."""
         return self.latest.latest_row_id
 
+    def is_behind(self, highest_id: int | None) -> bool:
+        """Tell whether rows up to an id would be news; below the watermark no row can be.
+
+        If the id is not known, there may be some.
+        """
+        return highest_id is None or self.row_id < highest_id
+
 
 def get_position(table: Table, bucket: Bucket) -> Position:
     """Return the position that `latest.json` says, by one request; it may lag behind.
@@ -83,7 +94,7 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
     healed = position
     for step in count():
         if step == (0 if position.pointer.value is None else _LONG_WALK):
-            healed = replace(healed, latest=_latest_of_keys(position.table, bucket))
+            healed = replace(healed, latest=_list_latest(position.table, bucket))
         claimed = get_claim(position.table, healed.row_id, bucket)
         metadata = bucket.metadata(claimed) if claimed else None
         if claimed is None or metadata is None:
@@ -118,8 +129,7 @@ def save_position(position: Position, bucket: Bucket) -> Position:
         LandingError, LandingUnavailableError, StateError: see `get_position`.
     """
     while position.row_id > (position.pointer.value or Latest()).latest_row_id:
-        latest = position.latest
-        moved = move_pointer(position.pointer, latest, asdict(latest), bucket)
+        moved = move_pointer(position.pointer, position.latest, bucket)
         if moved:
             return replace(position, pointer=moved)
         position = replace(position, pointer=get_position(position.table, bucket).pointer)
@@ -137,7 +147,7 @@ def get_claim(table: Table, row_id: int, bucket: Bucket) -> str | None:
     return None if found is None else _parse_claim(claim, found.body, table, row_id)
 
 
-def _latest_of_keys(table: Table, bucket: Bucket) -> Latest:
+def _list_latest(table: Table, bucket: Bucket) -> Latest:
     """Return the batch with the highest id among a table's objects."""
     found = [
         (keys.parse_data_key(key).row_id, key)

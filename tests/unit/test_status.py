@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tools.standing import StageStanding, Standing
+from tools.standing import StageStatus, TableStatus
 from tools.status import as_json, duration, table_lines
 
-PAYMENT = Standing(
+PAYMENT = TableStatus(
     table="payment",
     watermark=12345,
     highest_id=12350,
@@ -21,7 +21,9 @@ PAYMENT = Standing(
     held_back_rows=0,
     changes=7,
 )
-STAGE = StageStanding([PAYMENT, Standing("staff", watermark=0)], ["Source: it is away.", "And so."])
+STAGE = StageStatus(
+    [PAYMENT, TableStatus("staff", watermark=0)], ["Source: it is away.", "And so."]
+)
 
 
 def test_people_read_a_table():

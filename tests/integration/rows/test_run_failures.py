@@ -7,6 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from services.ingestion import run
+from services.ingestion import table as table_module
+from services.ingestion.land import land_rows
+from shared import errors
 from shared.errors import IngestionError, TransientIngestionError
 from tests.helpers.faults.s3 import faulty_s3, refused
 from tests.helpers.oracle import landed
@@ -146,3 +150,16 @@ def test_all_tables_fail(place):
         lost.run()
     assert set(failure.value.failures) == set(TABLES)
     lands_what_was_missed(place)
+
+
+def test_an_assertion_of_a_library_fails_its_table_only_and_is_not_quoted(place, monkeypatch):
+    def insisting(position, rows, bucket):
+        assert position.table.name != "second", "value 'Jane Doe'"
+        return land_rows(position, rows, bucket)
+
+    monkeypatch.setattr(table_module, "land_rows", insisting)
+    monkeypatch.setattr(run, "explained", errors.explained)  # as it is outside of tests
+    with pytest.raises(IngestionError, match="second: PipelineError: Unexpected Assert") as failure:
+        place.run()
+    assert "Jane" not in str(failure.value)
+    assert [landed.ids(place.bucket, each) for each in TABLES] == [[1, 2], [1], [1, 2], [1, 2]]

@@ -165,3 +165,22 @@ def test_without_time_for_a_second_look_there_is_more(totesys, bucket, read):
     assert summary["tables"]["design"]["rows"] == 1
     assert summary["more"]
     assert not ingest(TABLES, bucket.client, connection, bucket.name)["more"]
+
+
+def test_a_backlog_in_front_does_not_keep_a_table_with_news_from_being_scanned(totesys, bucket):
+    connection, writer = totesys.connect(), totesys.connect()
+    ingest(TABLES, bucket.client, connection, bucket.name, Limits())
+    totesys_database.add_events(writer, 100)
+    writer.run("UPDATE currency SET currency_code = 'AUD' WHERE currency_id = 1")
+    add_currency = "INSERT INTO currency (currency_code, last_updated) VALUES ('EUR', now())"
+    writer.run(add_currency)
+    looks = count()
+
+    def seconds_left() -> float:
+        writer.run(add_currency)  # a few times a round: so the table always has news
+        return float(next(looks) < 60)
+
+    limits = Limits(batch_rows=10, seconds_left=seconds_left)
+    summary = ingest(("payment", "currency"), bucket.client, connection, bucket.name, limits)
+    assert summary["more"]
+    assert summary["tables"]["currency"]["changes"] == 1
