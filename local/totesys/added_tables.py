@@ -22,7 +22,7 @@ from local.totesys.business_events import insert
 from local.totesys.master_data import SEEDED_AT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pg8000.native import Connection
 
@@ -122,19 +122,29 @@ def _rows(table: str, columns: Columns, connection: Connection) -> list[Row]:
 def _values_of(
     table: str, column: str, schema: Mapping[str, Any], connection: Connection
 ) -> list[Any]:
-    """Return what a column may hold, and the type too; with NULL, if the column may be NULL."""
-    values = [*schema.get("enum", ()), *_ids(column, connection), *_VALUES, *_bounds(schema)]
-    rules = Draft202012Validator(dict(schema))
-    fits = [value for value in values if rules.is_valid(value)]
-    some = [value for value in fits if value is None or _is_input(value, schema, connection)]
-    if not some and "pattern" in schema:
-        some = _example(rules, schema["pattern"])
-    if not some:
+    """Return what a column may hold, by its schema and its type; with NULL, if it may be NULL."""
+    fits = [
+        value
+        for value in examples(schema, [*_ids(column, connection), *_VALUES])
+        if value is None or _is_input(value, schema, connection)
+    ]
+    if not fits:
         raise RuntimeError(
             f"No value is known that {table}.json lets {column} have. {_DO_IT_BY_HAND}"
         )
-    nothing = [None] if "null" in _types(schema) and None not in some else []
-    return [*some[:5], *nothing]
+    null = [None] if "null" in _types(schema) and None not in fits else []
+    return [*fits[:5], *null]
+
+
+def examples(schema: Mapping[str, Any], values: Iterable[Any]) -> list[Any]:
+    """Return those of some values that a schema lets pass, with what it names by itself.
+
+    Those are the members of its enum, what is at its bounds, and if nothing else passes, the
+    simplest text that its pattern matches.
+    """
+    rules = Draft202012Validator(dict(schema))
+    fits = [*filter(rules.is_valid, [*schema.get("enum", ()), *values, *_bounds(schema)])]
+    return fits or _matches(schema.get("pattern"), rules)
 
 
 def _ids(column: str, connection: Connection) -> list[int]:
@@ -163,10 +173,12 @@ def _is_input(value: object, schema: Mapping[str, Any], connection: Connection) 
     return bool(_value(connection, sql, value=text, type=schema[_TYPE]))
 
 
-def _example(rules: Draft202012Validator, pattern: str) -> list[str]:
+def _matches(pattern: str | None, rules: Draft202012Validator) -> list[str]:
     """Return the simplest text that a pattern and the other rules let pass, if there is one."""
-    import hypothesis  # takes a while, and is for patterns that none of the values above has
+    import hypothesis  # takes a while, and is for patterns that no other value matches
 
+    if pattern is None:
+        return []
     texts = hypothesis.strategies.from_regex(pattern)
     settings = hypothesis.settings(database=None, deadline=None)
     try:
