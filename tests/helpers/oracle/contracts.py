@@ -48,6 +48,11 @@ def contract_of(table: str) -> Mapping[str, Any]:
     return contract
 
 
+def lands_as_timestamp(rules: Mapping[str, Any]) -> bool:
+    """Tell whether a column's values land with six digits of seconds, as no text of Totesys."""
+    return str(rules[schema.POSTGRESQL_TYPE]).startswith("timestamp")
+
+
 def document(contract: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema of a line that has these columns."""
     return FRAME | {"required": list(contract), "properties": dict(contract)}
