@@ -148,6 +148,16 @@ def test_a_table_that_may_not_be_read_is_named(source, bucket):
     source.ingest(bucket)
 
 
+def test_a_forgotten_grant_fails_that_table_only_and_says_what_to_do(source, bucket):
+    source.execute(*CREATE, f"REVOKE SELECT ON {identifier(TABLES[0])} FROM {ROLE}")
+    with pytest.raises(IngestionError) as failed:
+        source.ingest(bucket)
+    assert list(failed.value.failures) == [TABLES[0]]
+    [said] = re.findall(r"`(permission denied.*?)`", section(OPERATING, "Add a table"))
+    assert said.replace("table x", f"table {TABLES[0]}") in str(failed.value)
+    assert all(landed.ids(bucket, table) for table in TABLES[1:])
+
+
 def test_the_role_can_be_taken_away_again(source):
     source.execute(*CREATE)
     source.execute(*DROP)
