@@ -1,7 +1,7 @@
-"""Tables that the service ingests and totesys.sql lacks: made of their contracts, with a few rows.
+"""Creates the tables that totesys.sql lacks from their contracts, with a few rows.
 
-So a table that is added to the service is in the local Totesys, too. A contract is read as the JSON
-Schema it is, by the library `jsonschema`. It knows no foreign key, so the table has none; a column
+So the local Totesys has each table that is added to the service. A contract is read as the JSON
+Schema it is, with the library `jsonschema`. It has no foreign keys, so the table has none; a column
 that is named like another table's id holds ids of that table.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jsonschema import Draft202012Validator
 from pg8000.exceptions import DatabaseError
-from pg8000.native import identifier
+from pg8000.native import identifier, literal
 
 from local import REPOSITORY
 from local.totesys.business_events import insert
@@ -101,7 +101,7 @@ def _create_type(schema: Mapping[str, Any], connection: Connection) -> None:
     if _value(connection, "SELECT to_regtype(:name) IS NOT NULL", name=name):
         return
     if labels := [label for label in schema.get("enum", ()) if label is not None]:
-        listed = ", ".join(f"'{label.replace("'", "''")}'" for label in labels)
+        listed = ", ".join(map(literal, labels))
         connection.run(f"CREATE TYPE {name} AS ENUM ({listed})")
     else:
         of_values, *others = [each for each in _types(schema) if each != "null"]
@@ -177,10 +177,10 @@ def _is_input(value: object, schema: Mapping[str, Any], connection: Connection) 
 
 def _matches(pattern: str | None, rules: Draft202012Validator) -> list[str]:
     """Return the simplest text that a pattern and the other rules let pass, if there is one."""
-    import hypothesis  # takes a while, and is for patterns that no other value matches
-
     if pattern is None:
         return []
+    import hypothesis  # takes a while, and few patterns need it
+
     texts = hypothesis.strategies.from_regex(pattern)
     settings = hypothesis.settings(database=None, deadline=None)
     try:
