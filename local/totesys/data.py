@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import batched
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
+from local.totesys.added_tables import SCHEMA, create_added_tables, seed_added_tables
 from local.totesys.business_events import insert, insert_events, make_event, read_references
 from local.totesys.master_data import master_rows
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pg8000.native import Connection
-
-_SCHEMA = Path(__file__).with_name("totesys.sql")
 
 _MIGRATION = """
 INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count)
@@ -58,7 +56,8 @@ FROM
 
 def create(connection: Connection) -> None:
     """Create the schema in an empty database."""
-    connection.run(_SCHEMA.read_text())
+    connection.run(SCHEMA.read_text())
+    create_added_tables(connection)
 
 
 def seed(connection: Connection, events: int = 2000, seed: int = 1) -> None:
@@ -78,6 +77,7 @@ def seed(connection: Connection, events: int = 2000, seed: int = 1) -> None:
         with _transaction(connection, end="ROLLBACK"):
             insert_events(connection, batch[:8])
     connection.run(_PAY_WHAT_IS_DUE)
+    seed_added_tables(connection)
 
 
 def add_events(connection: Connection, count: int, seed: int = 2) -> None:

@@ -12,6 +12,7 @@ import pytest
 from local import REPOSITORY, serve, totesys
 from local.aws.schedule import scheduled
 from local.cloudwatch.live import LiveAlarms
+from shared.tables import TABLES
 
 if TYPE_CHECKING:
     from local.stage import LocalStage
@@ -61,7 +62,7 @@ def test_every_command_to_paste_runs(stage: LocalStage, explained: list[str]):
             continue  # takes a minute; test_away_and_back deploys again
         said[command] = pasted(explained, command.replace(" totesys", " totesys -c 'SELECT 41+1'"))
     by_table, keys, latest, status, invoked, logs, psql = said.values()
-    assert len(by_table.splitlines()) == 12
+    assert len(by_table.splitlines()) == 1 + len(TABLES)
     key = stage.landed.keys("sales_order")[-1]
     assert key in by_table
     assert key in keys.splitlines()

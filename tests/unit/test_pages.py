@@ -300,8 +300,13 @@ def test_the_metrics_are_those_that_are_emitted():
 
 def test_the_bill_is_what_the_measured_times_cost():
     found = json.loads(cost.RESULTS.read_text())
-    month = cost.bill(found, params()["default"]["memoryMegabytes"])
     said = section(PERFORMANCE, "Cost")
+    # For as many tables as it says: what it says stays true when one is added.
+    [tables] = map(int, re.findall(r"for (\d+) tables", said))
+    memory = params()["default"]["memoryMegabytes"]
+    month = cost.bill(found, memory, tables)
+    more = sum(cost.bill(found, memory, tables + 1).values()) - sum(month.values())
+    assert f"Each additional table costs US$ {more:.2f}" in said
     assert f"**US$ {sum(month.values()):.2f} a month**" in said
     in_table = re.findall(r"^\| .* \| ([\d.]+) \|$", said, re.MULTILINE)
     assert sorted(in_table) == sorted(f"{dollars:.2f}" for dollars in month.values())

@@ -13,6 +13,7 @@ import pandas as pd
 from jsonschema import Draft202012Validator
 from jsonschema.validators import extend
 
+from local.totesys.added_tables import examples
 from shared.contracts import schema
 from shared.contracts.contract import FRAME, load
 from shared.jsonlines import Json, to_json_lines
@@ -21,7 +22,7 @@ from shared.tables import Table
 from tools.contract import DATE, EMAIL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
 
@@ -45,6 +46,11 @@ def contract_of(table: str) -> Mapping[str, Any]:
     contract = load(Table(table))
     assert contract is not None, table
     return contract
+
+
+def lands_as_timestamp(rules: Mapping[str, Any]) -> bool:
+    """Tell whether a column's values land with six digits of seconds, as no text of Totesys."""
+    return str(rules[schema.POSTGRESQL_TYPE]).startswith("timestamp")
 
 
 def document(contract: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +120,13 @@ KINDS: dict[str, tuple[list[Any], str, str]] = {
     "json": (_JSONS, "object", "object"),
 }
 
+# What a value that a schema names is in a column of a kind.
+_HELD: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "integer": (int, int),
+    "numeric": (int, Decimal),
+    "text": (str, str),
+}
+
 _NATURAL_TYPES = {
     "integer": ["integer"],
     "boolean": ["boolean"],
@@ -160,13 +173,23 @@ def random_schema(rng: Random, kind: str) -> dict[str, Any]:
     return {schema.POSTGRESQL_TYPE: kind, "type": listed[0] if len(types) == 1 else listed} | rules
 
 
-def judged(kind: str, rules: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+def judged(
+    kind: str, rules: Mapping[str, Any], more: Sequence[Any] = ()
+) -> tuple[list[Any], list[Any]]:
     """Return those of a kind's values, and NULL, that the library takes, and those it doesn't."""
-    values = [*KINDS[kind][0], None]
+    values = [*KINDS[kind][0], *more, None]
     lines = landed_lines(pd.DataFrame({"v": column(kind, values)}))
     broken = broken_rows(document({"v": rules}), lines).get("v", [])
     rest = [row for row in range(len(values)) if row not in broken]
     return [values[row] for row in rest], [values[row] for row in broken]
+
+
+def named(kind: str, rules: Mapping[str, Any]) -> list[Any]:
+    """Return what only these rules let pass, such as the labels of an enum."""
+    if kind not in _HELD:
+        return []
+    of_json, held_as = _HELD[kind]
+    return [held_as(value) for value in examples(rules, ()) if type(value) is of_json]
 
 
 def column(kind: str, values: list[Any]) -> pd.Series[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from benchmarks import cost
 from services.ingestion import ingest
 from services.ingestion.new_rows import read_new_rows
 from shared.contracts import contract as contracts
@@ -24,6 +26,7 @@ from shared.tables import TABLES, Table
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.contracts import broken_rows, contract_of
+from tests.helpers.oracle.pages import PAGES
 from tests.helpers.runs.place import Place
 from tests.helpers.writers import pg_types
 from tools.contract import main, make, write
@@ -239,21 +242,61 @@ def test_a_contract_that_can_not_be_used_fails_its_table_only(totesys, bucket, f
     assert len(landed.ids(bucket, "staff")) == 20
 
 
-CALL = """
+# No table is called that, so the test goes on when a twelfth table, or a thirteenth, is there.
+LATER = "added_later"
+DDL = f"""
+CREATE TYPE "LaterState" AS ENUM ('OPEN', 'it''s "SENT"');
+CREATE TABLE {LATER} (
+    {LATER}_id serial PRIMARY KEY, discount numeric(3,1), state "LaterState" NOT NULL,
+    due text NOT NULL, at timestamp(3) NOT NULL, payment_id integer NOT NULL REFERENCES payment
+)
+"""
+INSERT = f"""
+INSERT INTO {LATER} (discount, state, due, at, payment_id)
+SELECT 1.5, 'OPEN', due, '2024-03-01', 1 FROM unnest(CAST(:due AS text[])) AS due
+"""
+CALL = f"""
 import json, sys
 from types import SimpleNamespace
+from benchmarks import cost
 from services.ingestion.handler import lambda_handler
 context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
-lambda_handler({"tables": ["invoice", "currency"]}, context)
+lambda_handler({{"tables": ["{LATER}", "currency"]}}, context)
+print(json.dumps({{"bill": cost.bill(json.loads(cost.RESULTS.read_text()), 1769)}}))
 """
+# Each named or counted the tables once, or knew their values, and failed for another one.
+OF_ALL_TABLES = (
+    "unit/test_handler.py::test_no_event_means_all_tables_of_ours",
+    "unit/test_pages.py::test_the_bill_is_what_the_measured_times_cost",
+    "unit/test_check.py::test_every_contract_is_of_a_table_of_ours",
+    "unit/test_check.py::test_our_contracts_are_json_schemas_that_take_some_values_and_refuse_others"
+    f"[{LATER}]",
+    "integration/local/test_totesys.py::TestSchema",
+    "integration/rows/test_run.py::test_every_row_of_every_table_lands_as_the_database_says",
+    "integration/rows/test_run_order.py::test_every_table_stands_before_the_tables_it_refers_to",
+    f"integration/contracts/test_check.py::test_our_contract_was_made_of_the_real_table[{LATER}]",
+    "integration/pages/test_deploying.py"
+    "::test_the_role_can_read_the_tables_that_are_ingested_and_do_nothing_else",
+)
 
 
 @pytest.fixture
 def copied(totesys, bucket, aws, tmp_path):
     """A copy of the code to add a table to, and a command line in it."""
-    for folder in ("services", "shared", "local", "tools"):
-        ignored = shutil.ignore_patterns("__pycache__")
+    ignored = shutil.ignore_patterns("__pycache__", "*.svg", "node_modules")
+    for folder in (
+        "services",
+        "shared",
+        "local",
+        "tools",
+        "tests",
+        "benchmarks",
+        "docs",
+        "resources",
+    ):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
+    for name in (*PAGES, "pyproject.toml", "serverless.yml"):
+        shutil.copy(ROOT / name, tmp_path / name)
     secret = f"{bucket.name}/totesys"
     aws("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(totesys.secret))
     environment = os.environ | {
@@ -271,33 +314,57 @@ def copied(totesys, bucket, aws, tmp_path):
             [sys.executable, *arguments],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         lines = (done.stdout + done.stderr).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     return tmp_path, python
 
 
-def test_adding_a_table_is_that_command_and_a_line(copied, totesys, bucket):
+@pytest.fixture
+def added(copied, totesys, bucket):
+    """A copy of the code with one table more: by one command and one line."""
     connection = totesys.connect()
-    connection.run("CREATE TABLE invoice (invoice_id serial PRIMARY KEY, due text NOT NULL)")
-    connection.run("INSERT INTO invoice (due) VALUES ('2024-02-28'), ('2024-02-29')")
+    connection.run(DDL)
+    connection.run(INSERT, due=["2024-02-28", "2024-02-29"])
     folder, python = copied
     tables = folder / "shared/tables.py"
-    first = '    "payment",\n'
-    tables.write_text(tables.read_text().replace(first, f'    "invoice",\n{first}'))
-    python("-m", "tools.contract", "invoice", "--stage", bucket.name)
+    first = f'    "{TABLES[0]}",\n'
+    tables.write_text(tables.read_text().replace(first, f'    "{LATER}",\n{first}'))
+    python("-m", "tools.contract", LATER, "--stage", bucket.name)
+    return python
+
+
+def test_adding_a_table_is_that_command_and_a_line(added, totesys, bucket):
+    connection, python = totesys.connect(), added
     said = python("-c", CALL)
     assert {line["level"] for line in said if "level" in line} == {"INFO"}
-    assert [row["due"] for row in landed.rows(bucket, "invoice")] == ["2024-02-28", "2024-02-29"]
-    connection.run("INSERT INTO invoice (due) VALUES ('2023-02-29')")
+    assert [row["due"] for row in landed.rows(bucket, LATER)] == ["2024-02-28", "2024-02-29"]
+    [bill] = [line["bill"] for line in said if "bill" in line]
+    found = json.loads(cost.RESULTS.read_text())
+    assert bill == cost.bill(found, 1769, len(TABLES) + 1)
+    assert sum(bill.values()) > sum(cost.bill(found, 1769).values())
+    rows_landed = re.compile(r"SEARCH\('\{(.+?)\} MetricName=..RowsIngested")
+    [searched] = rows_landed.findall((ROOT / "resources/dashboard.yml").read_text())
+    [of_table] = [line for line in said if line.get("table") == LATER and "RowsIngested" in line]
+    [emitted] = of_table["_aws"]["CloudWatchMetrics"]
+    assert [emitted["Namespace"], *sorted(emitted["Dimensions"][0])] == searched.split(",")
+
+    connection.run(INSERT, due=["2023-02-29"])
     said = python("-c", CALL)
     [line] = [line for line in said if line.get("level", "INFO") != "INFO"]
-    assert (line["level"], line["table"], line["column"]) == ("ERROR", "invoice", "due")
+    assert (line["level"], line["table"], line["column"]) == ("ERROR", LATER, "due")
     [of_table, of_all] = [line for line in said if "ContractViolations" in line]
     assert of_table["ContractViolations"] == of_all["ContractViolations"] == [1.0]
-    assert of_table["table"] == "invoice"
+    assert of_table["table"] == LATER
     alarm = yaml.safe_load((ROOT / "resources/alarms.yml").read_text())["ContractsBrokenAlarm"]
     watched = [dimension["Name"] for dimension in alarm["Properties"]["Dimensions"]]
     assert of_all["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [watched]
-    assert len(landed.rows(bucket, "invoice")) == 3
+    assert len(landed.rows(bucket, LATER)) == 3
+
+
+@pytest.mark.long
+def test_the_tests_of_all_tables_hold_with_one_more(added):
+    """The local Totesys has it, too, and with it what the demo and all other tests read."""
+    tests = [f"tests/{each}" for each in OF_ALL_TABLES]
+    added("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)

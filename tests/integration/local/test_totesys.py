@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local import totesys as totesys_database
+from shared import tables as ingested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,8 @@ COLUMNS = {
     "applied_steps_count int4",
 }
 TABLES = [table for table in COLUMNS if table != "_prisma_migrations"]
+# Tables that were added to the service, and are made of their contracts.
+ADDED = [table for table in ingested.TABLES if table not in COLUMNS]
 
 REFERENCES = {
     "counterparty": {"legal_address_id": "address"},
@@ -107,7 +110,7 @@ def _rows(connection: Connection, tables: list[str] = TABLES) -> dict[str, Any]:
 class TestSchema:
     def test_tables(self, seeded):
         tables = _column(seeded, "SELECT relname FROM pg_stat_user_tables")
-        assert sorted(tables) == sorted(COLUMNS)
+        assert sorted(tables) == sorted([*COLUMNS, *ADDED])
 
     @pytest.mark.parametrize("table", COLUMNS)
     def test_columns_in_their_order(self, seeded, table):
@@ -139,7 +142,9 @@ class TestSchema:
             "SELECT sequencename::text, data_type::text, start_value, increment_by, cache_size, "
             "cycle FROM pg_sequences ORDER BY 1"
         )
-        expected = [[f"{t}_{t}_id_seq", "integer", 1, 1, 1, False] for t in sorted(TABLES)]
+        expected = [
+            [f"{t}_{t}_id_seq", "integer", 1, 1, 1, False] for t in sorted([*TABLES, *ADDED])
+        ]
         assert sequences == expected
 
     def test_primary_keys(self, seeded):
@@ -148,7 +153,7 @@ class TestSchema:
             "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint "
             "WHERE contype = 'p' AND connamespace = 'public'::regnamespace",
         )
-        expected = [f"{table} PRIMARY KEY ({table}_id)" for table in TABLES]
+        expected = [f"{table} PRIMARY KEY ({table}_id)" for table in [*TABLES, *ADDED]]
         assert sorted(keys) == sorted([*expected, "_prisma_migrations PRIMARY KEY (id)"])
 
     def test_enums(self, seeded):

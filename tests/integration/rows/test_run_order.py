@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import count
+from itertools import count, permutations
 
 import pytest
 
 from local import totesys as totesys_database
 from services.ingestion import Limits, ingest, new_rows
 from shared.postgres.survey import read_survey
-from shared.tables import TABLES
+from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
+from tests.helpers.oracle.contracts import contract_of
 
 WRITERS = 3
 RUNS = 4
@@ -49,8 +50,15 @@ def dangling(bucket, foreign_keys) -> list[str]:
 
 def test_every_table_stands_before_the_tables_it_refers_to(totesys):
     foreign_keys = references(totesys.connect())
-    assert len(foreign_keys) == 17
-    for table, column, parent in foreign_keys:
+    assert len(foreign_keys) >= 17
+    # A table that was added to the service has none here: its columns are named like others' ids.
+    named = [
+        (table, Table(parent).id_column, parent)
+        for table, parent in permutations(TABLES, 2)
+        if Table(parent).id_column in contract_of(table)
+    ]
+    assert len(named) >= 14
+    for table, column, parent in {*foreign_keys, *named}:
         assert TABLES.index(table) < TABLES.index(parent), column
 
 
