@@ -101,8 +101,8 @@ def test_a_backlog_lands_in_batches_table_by_table_in_turn(totesys, bucket):
 
 
 def test_a_run_without_time_says_that_there_is_more(totesys, bucket):
-    # Enough for a round over the tables, which looks twice at the clock for each, and a bit.
-    times = iter([1.0] * (2 * len(TABLES) + 3) + [0.0] * 100)
+    # Enough for a round over the tables, which looks three times at the clock for each, and a bit.
+    times = iter([1.0] * (3 * len(TABLES) + 3) + [0.0] * 100)
     summary = run(totesys, bucket, batch_rows=100, seconds_left=lambda: next(times))
     assert summary["more"]
     assert summary["rows"] < sum(len(source_ids(totesys, table)) for table in TABLES)

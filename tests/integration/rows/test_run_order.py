@@ -17,7 +17,6 @@ from tests.helpers.oracle import landed
 from tests.helpers.oracle.contracts import contract_of
 
 WRITERS = 3
-RUNS = 4
 
 
 def references(connection) -> list[tuple[str, str, str]]:
@@ -63,7 +62,8 @@ def test_every_table_stands_before_the_tables_it_refers_to(totesys):
 
 
 @pytest.mark.thorough
-def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, bucket):
+@pytest.mark.parametrize("runs", [2, pytest.param(8, marks=pytest.mark.long)])
+def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, bucket, runs):
     foreign_keys = references(totesys.connect())
     reader = totesys.connect()
 
@@ -79,7 +79,7 @@ def test_under_a_storm_nothing_landed_refers_to_something_that_has_not(totesys, 
     with ThreadPoolExecutor(WRITERS) as pool:
         writers = [pool.submit(write, seed) for seed in range(WRITERS)]
         try:
-            for _ in range(RUNS):
+            for _ in range(runs):
                 summary = ingest(TABLES, bucket.client, reader, bucket.name)
                 held_back = [done["held_back_rows"] for done in summary["tables"].values()]
                 assert summary["rows"]
