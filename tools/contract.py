@@ -24,7 +24,8 @@ from shared.contracts import schema
 from shared.contracts.values import column_faults
 from shared.errors import PipelineError
 from shared.postgres.credentials import get_credentials
-from shared.postgres.session import connect, database_errors
+from shared.postgres.refusals import database_errors
+from shared.postgres.session import connect
 from shared.tables import Table
 from tools.stages import REGION
 

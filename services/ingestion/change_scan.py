@@ -20,7 +20,7 @@ from shared.jsonlines import render
 from shared.postgres import versions
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import BATCH_BYTES, read_batch
-from shared.postgres.session import database_errors
+from shared.postgres.refusals import database_errors
 from shared.snapshot import break_between
 from shared.telemetry import logger
 

@@ -33,7 +33,7 @@ from pg8000.native import identifier, literal
 
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import Batch, read_batch, read_rows
-from shared.postgres.session import database_errors
+from shared.postgres.refusals import database_errors
 from shared.tables import Table
 from shared.telemetry import logger
 

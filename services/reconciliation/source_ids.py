@@ -9,7 +9,7 @@ import numpy as np
 from pg8000.native import identifier
 
 from services.reconciliation.contents import NO_IDS, Ids
-from shared.postgres.session import database_errors, refuse_inexact_reads
+from shared.postgres.refusals import database_errors, refuse_inexact_reads
 from shared.postgres.versions import not_below_xmin
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pg8000.native import identifier, literal
 from shared.errors import SourceUnavailableError
 from shared.postgres.catalogue import read_description
 from shared.postgres.columns import MiscountError, aggregates, decode_frame
-from shared.postgres.session import database_errors, refuse_inexact_reads
+from shared.postgres.refusals import database_errors, refuse_inexact_reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier, literal
 
-from shared.postgres.session import database_errors, set_spelling
+from shared.postgres.refusals import database_errors
+from shared.postgres.session import set_spelling
 from shared.snapshot import Mark
 
 if TYPE_CHECKING:

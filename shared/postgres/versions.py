@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier
 
-from shared.postgres.session import database_errors, refuse_inexact_reads
+from shared.postgres.refusals import database_errors, refuse_inexact_reads
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
