@@ -430,6 +430,16 @@ def test_without_time_no_look_for_changes_is_begun(place):
     assert changed(place) == [[1]]
 
 
+def test_a_batch_that_used_up_the_time_is_not_followed_by_a_scan(place):
+    write(place, INSERT, update(1))
+    left = [1.0] * 2  # a look at the clock for the step, and one for the wait for writers
+    summary = run_within(place, Limits(seconds_left=lambda: left.pop() if left else 0.0))
+    assert (summary["rows"], summary["more"]) == (3, True)
+    assert changed(place) == []
+    place.run()
+    assert changed(place) == [[1, 4, 5, 6]]  # what landed without a scan is delivered again
+
+
 def test_a_scan_that_is_no_proof_of_its_mark_does_not_go_on_in_the_next_call(place):
     """Rows are held back, so what lands above the watermark may be older than the mark."""
     write(place, INSERT)

@@ -11,10 +11,12 @@ import pytest
 
 from local import totesys as totesys_database
 from services.ingestion import Limits, ingest, new_rows
+from shared.errors import IngestionError
 from shared.postgres.survey import read_survey
 from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.contracts import contract_of
+from tests.helpers.runs.place import Place
 
 WRITERS = 3
 
@@ -192,3 +194,46 @@ def test_a_backlog_in_front_does_not_keep_a_table_with_news_from_being_scanned(t
     summary = ingest(("payment", "currency"), bucket.client, connection, bucket.name, limits)
     assert summary["more"]
     assert summary["tables"]["currency"]["changes"] == 1
+
+
+@pytest.fixture
+def family(database, bucket) -> Place:
+    """Three tables, children first, of which one row each has landed, in batches of two."""
+    connection = database.connect()
+    for table in ("pet", "child", "parent"):
+        connection.run(f"CREATE TABLE {table} ({table}_id serial PRIMARY KEY, refers_to int)")
+        connection.run(f"INSERT INTO {table} DEFAULT VALUES")
+    place = Place(database, bucket, ("pet", "child", "parent"), {}, batch_rows=2)
+    place.run()
+    return place
+
+
+def test_rows_that_were_read_ahead_are_older_than_what_landed_in_front(family, one_step_at_a_time):
+    """The parent that a child refers to commits after its table was read ahead."""
+    insert = "INSERT INTO {} (refers_to) VALUES ({})"
+    family.execute(insert.format("pet", 1), *[insert.format("parent", 0)] * 3)
+    born = []
+
+    def step(words):
+        if "before PutObject" in words and "/parent/" in words and ".jsonl" in words and not born:
+            born.append(insert.format("parent", 0))
+            family.execute(*born, insert.format("child", 5))
+
+    family.run(step)
+    assert born
+    assert landed.ids(family.bucket, "child") == [1, 2]
+    assert landed.ids(family.bucket, "parent") == [1, 2, 3, 4, 5]
+
+
+def test_what_a_table_landed_before_it_failed_is_looked_for_behind_it(family):
+    family.execute("INSERT INTO child (refers_to) VALUES (2)")
+
+    def step(words):
+        if "before PutObject" in words and "/child/latest.json" in words:
+            family.execute("INSERT INTO parent (refers_to) VALUES (0)")
+            raise RuntimeError("refused")
+
+    with pytest.raises(IngestionError, match=r"^1 table\(s\) failed. child"):
+        family.run(step)
+    assert landed.ids(family.bucket, "child") == [1, 2]
+    assert landed.ids(family.bucket, "parent") == [1, 2]
