@@ -212,7 +212,7 @@ def test_rows_that_were_read_ahead_are_older_than_what_landed_in_front(family, o
     """The parent that a child refers to commits after its table was read ahead."""
     insert = "INSERT INTO {} (refers_to) VALUES ({})"
     family.execute(insert.format("pet", 1), *[insert.format("parent", 0)] * 3)
-    born = []
+    born: list[str] = []
 
     def step(words):
         if "before PutObject" in words and "/parent/" in words and ".jsonl" in words and not born:
