@@ -147,10 +147,11 @@ def stage() -> Iterator[LocalStage]:
     from local.stage import LocalStage  # takes a second, and most tests have no stage
 
     with LocalStage(events=300) as running:
-        folders = [running.server.host, running.aws.folder]
+        server = running.server
+        folders = [server.host, str(server.directory), running.aws.folder]
         assert all(processes_of(folder) for folder in folders)
         yield running
         logged = [*running.log.lines(), *running.reconcile_log.lines()]
-    assert [processes_of(folder) for folder in folders] == [[], []]
+    assert [processes_of(folder) for folder in folders] == [[], [], []]
     assert logged
     assert telling(logged) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -29,7 +29,14 @@ DEFAULT_SETTINGS: Final[Mapping[str, str | int]] = {
     # A disposable server must survive its own crashes, but not the machine's.
     "fsync": "off",
     "full_page_writes": "off",
+    # A cluster in memory keeps its log there, too.
+    "max_wal_size": "256MB",
 }
+
+# Where Linux keeps files in memory: a database of 300 files is copied there in 20 ms, in up to
+# 300 ms on an ext4 that many files were deleted from.
+_MEMORY = Path("/dev/shm")
+_ROOM = 2 << 30
 
 _HBA = f"""\
 local all,replication {ADMIN} trust
@@ -62,11 +69,12 @@ class Server:
             shutil.rmtree(scratch)
             raise
         self._settings = {**DEFAULT_SETTINGS, **settings, "unix_socket_directories": str(scratch)}
-        self.directory = directory.absolute() if directory else scratch / "data"
+        self.directory = directory.absolute() if directory else _temporary_directory()
         self.host = str(scratch)
         self.port = int(self._settings["port"])
         self.log_path = scratch / "postgresql.log"
-        self._guard = Guard(self._programs, self.directory, self.log_path, scratch)
+        temporary = [scratch] if directory else [scratch, self.directory]
+        self._guard = Guard(self._programs, self.directory, self.log_path, temporary)
 
     @classmethod
     def start(
@@ -188,3 +196,10 @@ class Server:
     def _execute(self, sql: str, dbname: str = ADMIN) -> list[list[str]]:
         with closing(self.connect(dbname)) as connection:
             return list(connection.run(sql) or ())
+
+
+def _temporary_directory() -> Path:
+    with suppress(OSError):
+        if shutil.disk_usage(_MEMORY).free > _ROOM:
+            return Path(tempfile.mkdtemp(prefix="pg-", dir=_MEMORY))
+    return Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))

@@ -12,7 +12,10 @@ import pwd
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # PostgreSQL refuses to run as root; this user is on every Linux and macOS system.
 SERVER_USER = "nobody"
@@ -116,24 +119,27 @@ class Guard:
     """A process that runs pg_ctl, and outlives this one to clean up.
 
     When it is told to, or when its input ends because this process died, it stops the server and
-    removes the scratch directory.
+    removes the temporary directories.
     """
 
     _SCRIPT = """
-    pg_ctl=$1 data=$2 log=$3 scratch=$4
+    pg_ctl=$1 data=$2 log=$3
+    shift 3
     while read -r arguments && [ "$arguments" ]; do
         "$pg_ctl" $arguments -w -D "$data" -l "$log" >>"$log" 2>&1
         echo $?
     done
     "$pg_ctl" stop -m fast -t 10 -D "$data" >>"$log" 2>&1 ||
         "$pg_ctl" stop -m immediate -D "$data" >>"$log" 2>&1
-    rm -rf -- "$scratch"
+    rm -rf -- "$@"
     """
 
-    def __init__(self, programs: Programs, data: Path, log: Path, scratch: Path) -> None:
+    def __init__(
+        self, programs: Programs, data: Path, log: Path, temporary: Sequence[Path]
+    ) -> None:
         """Start the process; pg_ctl's output goes to the server's log."""
         self._log = log
-        places = (programs.path("pg_ctl"), data, log, scratch)
+        places = (programs.path("pg_ctl"), data, log, *temporary)
         self._process = programs.spawn("sh", "-c", self._SCRIPT, "guard", *places)
 
     def pg_ctl(self, arguments: str) -> None:
