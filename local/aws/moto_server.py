@@ -25,7 +25,6 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
 from moto.core.utils import iso_8601_datetime_with_milliseconds
-from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.s3.models import FakeBucket, s3_backends
 from moto.server import ThreadedMotoServer
 from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
@@ -35,6 +34,7 @@ from moto.stepfunctions.parser.asl.eval.evaluation_details import ExecutionDetai
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.aws.functions import Functions
+from local.aws.moto_patches import hasten, replace
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -47,7 +47,7 @@ def run_state_machines() -> None:
     get the same place.
     """
     default_user_config["stepfunctions"]["execute_state_machine"] = True
-    _replace(moto.stepfunctions.models, "stepfunctions_backends", stepfunctions_parser_backends)
+    replace(moto.stepfunctions.models, "stepfunctions_backends", stepfunctions_parser_backends)
 
 
 def accept_lint_warnings() -> None:
@@ -57,7 +57,7 @@ def accept_lint_warnings() -> None:
         found = validate_template_cfn_lint(template)
         return [match for match in found if match.rule.severity == "error"]
 
-    _replace(CloudFormationBackend, "validate_template", errors)
+    replace(CloudFormationBackend, "validate_template", errors)
 
 
 def resolve_templates_exactly() -> None:
@@ -79,7 +79,7 @@ def resolve_templates_exactly() -> None:
             return [item for item in cleaned if item is not None]
         return cleaned
 
-    _replace(parsing, "clean_json", clean_exactly)
+    replace(parsing, "clean_json", clean_exactly)
 
 
 def keep_layers() -> None:
@@ -97,7 +97,7 @@ def keep_layers() -> None:
         function.update_configuration({"Layers": template["Properties"].get("Layers", [])})
         return function
 
-    _replace(LambdaFunction, name, classmethod(create_with_layers))
+    replace(LambdaFunction, name, classmethod(create_with_layers))
     setattr(LayerVersion, "physical_resource_id", LayerVersion.arn)  # noqa: B010
 
 
@@ -114,7 +114,7 @@ def keep_versions() -> None:
         bucket.versioning_status = versioning.get("Status")
         return bucket
 
-    _replace(FakeBucket, name, classmethod(create_with_versions))
+    replace(FakeBucket, name, classmethod(create_with_versions))
 
 
 def refuse_to_delete_full_buckets() -> None:
@@ -127,7 +127,7 @@ def refuse_to_delete_full_buckets() -> None:
         if any(resource in backend["aws"].buckets for backend in s3_backends.values()):
             raise ValidationError(message=f"The bucket {resource} is not empty.")
 
-    _replace(FakeBucket, name, classmethod(delete_if_empty))
+    replace(FakeBucket, name, classmethod(delete_if_empty))
 
 
 def run_functions(functions: Functions) -> None:
@@ -141,7 +141,7 @@ def run_functions(functions: Functions) -> None:
             response_headers["x-amz-function-error"] = "Unhandled"
         return answer.body
 
-    _replace(LambdaFunction, "invoke", invoke)
+    replace(LambdaFunction, "invoke", invoke)
 
 
 def tell_executions_when_they_started() -> None:
@@ -153,13 +153,8 @@ def tell_executions_when_they_started() -> None:
         text = iso_8601_datetime_with_milliseconds(datetime.fromisoformat(str(self.start_time)))
         object.__setattr__(self, "start_time", text)  # it is said to be final
 
-    _replace(ExecutionDetails, "__init__", create_with_text)
-    _replace(IsTimestamp, "string_to_timestamp", staticmethod(datetime.fromisoformat))
-
-
-def answer_at_once() -> None:
-    """Send small packets immediately; some of moto's answers wait 40 ms for an acknowledgement."""
-    _replace(MotoRequestHandler, "disable_nagle_algorithm", True)
+    replace(ExecutionDetails, "__init__", create_with_text)
+    replace(IsTimestamp, "string_to_timestamp", staticmethod(datetime.fromisoformat))
 
 
 def main(folder: Path) -> None:
@@ -171,7 +166,7 @@ def main(folder: Path) -> None:
     keep_versions()
     refuse_to_delete_full_buckets()
     tell_executions_when_they_started()
-    answer_at_once()
+    hasten()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
@@ -184,12 +179,6 @@ def main(folder: Path) -> None:
     functions.stop()
     shutil.rmtree(folder)
     os._exit(0)  # without waiting for the threads of executions that still run
-
-
-def _replace(owner: object, name: str, new: object) -> None:
-    if not hasattr(owner, name):
-        raise RuntimeError(f"moto has no {name} any more: this module knows moto 5.2.5.")
-    setattr(owner, name, new)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from local.aws.moto_patches import hasten
 from services.ingestion import read_ahead
 from shared import telemetry
 from shared.bucket.bucket import Bucket
@@ -29,6 +30,7 @@ REGION = "eu-west-2"
 def aws_endpoint() -> Iterator[str]:
     """The address of an AWS stand-in without state."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
+    hasten()
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
