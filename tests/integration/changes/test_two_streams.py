@@ -13,7 +13,7 @@ from local import totesys as totesys_database
 from services.ingestion import Range, get_table_data, replay
 from shared.bucket import keys
 from shared.jsonlines import to_json_lines
-from shared.tables import TABLES, Table
+from shared.tables import Table
 from tests.helpers.oracle.exactly_once import content
 from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.changing import update, write
@@ -25,6 +25,7 @@ WRITES = (
     "UPDATE design SET file_location = '/new' WHERE design_id % 2 = 0",
     "UPDATE counterparty SET delivery_contact = NULL WHERE counterparty_id = 3",
 )
+SOME_TABLES = ("payment", "transaction", "design", "counterparty")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def in_totesys(totesys, table):
 
 
 def test_the_code_in_the_guide_reads_the_table(totesys, bucket, read_table):
-    place = Place(totesys, bucket, TABLES, {}, with_changes=True)
+    place = Place(totesys, bucket, SOME_TABLES, {}, with_changes=True)
     for _ in range(3):
         place.run()
         totesys_database.add_events(totesys.connect(), 5)
@@ -52,23 +53,23 @@ def test_the_code_in_the_guide_reads_the_table(totesys, bucket, read_table):
     replay(Range("payment", 0, 200), bucket.client, totesys.connect(), bucket.name, 90, lambda: 1.0)
     write(place, *WRITES)
     place.run()
-    for table in TABLES:
+    for table in SOME_TABLES:
         rows = read_table(table, bucket.name).to_dict("records")
         assert rows == in_totesys(totesys, table), table
-    assert len(place.now().before) > 3 * len(TABLES)
+    assert len(place.now().before) > 3 * len(SOME_TABLES)
 
 
 def test_a_table_of_which_nothing_has_landed_reads_as_empty(totesys, bucket, read_table):
     assert read_table("payment", bucket.name).empty
     totesys.connect().run("TRUNCATE payment")
-    Place(totesys, bucket, TABLES, {}, with_changes=True).run()
+    Place(totesys, bucket, SOME_TABLES, {}, with_changes=True).run()
     assert read_table("payment", bucket.name).empty
     assert not read_table("transaction", bucket.name).empty
 
 
 def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, read_table, tmp_path):
     """On a copy of the bucket, as DuckDB's S3 client is an extension of its own."""
-    place = Place(totesys, bucket, TABLES, {}, with_changes=True)
+    place = Place(totesys, bucket, ["payment"], {}, with_changes=True)
     for write_one in WRITES[:1] * 2:
         place.run()
         write(place, write_one)
@@ -85,7 +86,7 @@ def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, read_table, tmp_p
 
 
 def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):
-    place = Place(totesys, bucket, TABLES, {}, with_changes=True)
+    place = Place(totesys, bucket, ["payment"], {}, with_changes=True)
     place.run()
     write(place, *WRITES)
     place.run()

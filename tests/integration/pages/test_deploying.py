@@ -145,7 +145,6 @@ def test_a_table_that_may_not_be_read_is_named(source, bucket):
         with pytest.raises(IngestionError, match=rf"Reading '{table}'.*SELECT on the table"):
             source.ingest(bucket, [table])
         source.execute(f"GRANT SELECT ON {identifier(table)} TO {ROLE}")
-    source.ingest(bucket)
 
 
 def test_a_forgotten_grant_fails_that_table_only_and_says_what_to_do(source, bucket):

@@ -19,6 +19,7 @@ from tests.helpers.oracle.contracts import contract_of
 from tests.helpers.runs.place import Place
 
 WRITERS = 3
+SOME_TABLES = ("design", "staff", "department", "address")
 
 
 def references(connection) -> list[tuple[str, str, str]]:
@@ -40,11 +41,12 @@ def references(connection) -> list[tuple[str, str, str]]:
 
 def dangling(bucket, foreign_keys) -> list[str]:
     """Return what landed and refers to something that has not."""
-    ids = {table: set(landed.ids(bucket, table)) for table in TABLES}
+    rows = {table: landed.rows(bucket, table) for table in TABLES}
+    ids = {table: {row[f"{table}_id"] for row in rows[table]} for table in TABLES}
     return [
         f"{table} {row[f'{table}_id']}: {column} {row[column]}"
         for table, column, parent in foreign_keys
-        for row in landed.rows(bucket, table)
+        for row in rows[table]
         if row[column] is not None and row[column] not in ids[parent]
     ]
 
@@ -113,7 +115,7 @@ def add_design(totesys) -> None:
 
 def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bucket, monkeypatch):
     connection = totesys.connect()
-    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(SOME_TABLES, bucket.client, connection, bucket.name)
     read_new_rows = new_rows.read_new_rows
 
     def survey_then_commit(*arguments, **options):
@@ -133,8 +135,8 @@ def test_what_commits_meanwhile_lands_if_landed_rows_may_refer_to_it(totesys, bu
     monkeypatch.setattr("services.ingestion.standing.read_survey", survey_then_commit)
     monkeypatch.setattr(new_rows, "read_new_rows", read_then_commit)
     add_design(totesys)
-    assert TABLES.index("design") < TABLES.index("staff") < TABLES.index("department")
-    summary = ingest(TABLES, bucket.client, connection, bucket.name)
+    assert [table for table in TABLES if table in SOME_TABLES] == list(SOME_TABLES)
+    summary = ingest(SOME_TABLES, bucket.client, connection, bucket.name)
     assert {table for table, done in summary["tables"].items() if done["rows"]} == {
         *("design", "staff", "department")
     }
@@ -157,29 +159,29 @@ def read(monkeypatch) -> list[str]:
 
 def test_a_table_without_news_is_not_read(totesys, bucket, read):
     connection = totesys.connect()
-    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(SOME_TABLES, bucket.client, connection, bucket.name)
     add_design(totesys)
     read.clear()
-    ingest(TABLES, bucket.client, connection, bucket.name)
-    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(SOME_TABLES, bucket.client, connection, bucket.name)
+    ingest(SOME_TABLES, bucket.client, connection, bucket.name)
     assert read == ["design"]
 
 
 def test_without_time_for_a_second_look_there_is_more(totesys, bucket, read):
     connection = totesys.connect()
-    ingest(TABLES, bucket.client, connection, bucket.name)
+    ingest(SOME_TABLES, bucket.client, connection, bucket.name)
     add_design(totesys)
     read.clear()
-    limits = Limits(seconds_left=lambda: 0.0 if read else 10.0, without_changes=TABLES)
-    summary = ingest(TABLES, bucket.client, connection, bucket.name, limits)
+    limits = Limits(seconds_left=lambda: 0.0 if read else 10.0, without_changes=SOME_TABLES)
+    summary = ingest(SOME_TABLES, bucket.client, connection, bucket.name, limits)
     assert summary["tables"]["design"]["rows"] == 1
     assert summary["more"]
-    assert not ingest(TABLES, bucket.client, connection, bucket.name)["more"]
+    assert not ingest(SOME_TABLES, bucket.client, connection, bucket.name)["more"]
 
 
 def test_a_backlog_in_front_does_not_keep_a_table_with_news_from_being_scanned(totesys, bucket):
     connection, writer = totesys.connect(), totesys.connect()
-    ingest(TABLES, bucket.client, connection, bucket.name, Limits())
+    ingest(("payment", "currency"), bucket.client, connection, bucket.name)
     totesys_database.add_events(writer, 100)
     writer.run("UPDATE currency SET currency_code = 'AUD' WHERE currency_id = 1")
     add_currency = "INSERT INTO currency (currency_code, last_updated) VALUES ('EUR', now())"

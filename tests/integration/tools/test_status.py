@@ -22,6 +22,8 @@ from tools.standing import stage_standing
 
 pytestmark = pytest.mark.thorough
 
+SOME_TABLES = ("payment", "staff", "department", "address", "currency")
+
 
 @pytest.fixture
 def settings(totesys, bucket, aws):
@@ -56,8 +58,9 @@ def function_log(aws, log_lines):
     return name, put
 
 
-def run(totesys, bucket):
-    ingest(TABLES, bucket.client, totesys.connect(), bucket.name, Limits(without_changes=["staff"]))
+def run(totesys, bucket, tables=SOME_TABLES, **limits):
+    options = Limits(without_changes=["staff"], **limits)
+    ingest(tables, bucket.client, totesys.connect(), bucket.name, options)
 
 
 def look(settings, function_name="not-there"):
@@ -75,8 +78,7 @@ def test_all_that_there_is_to_know(totesys, bucket, settings, function_log):
                     " VALUES ('XXX', now(), now())")  # fmt: skip
     totesys.connect().run("INSERT INTO currency (currency_code, created_at, last_updated)"
                           " VALUES ('YYY', now(), now())")  # fmt: skip
-    limits = Limits(writer_wait_seconds=0, without_changes=["staff"])
-    ingest(TABLES, bucket.client, totesys.connect(), bucket.name, limits)
+    run(totesys, bucket, TABLES, writer_wait_seconds=0)
     put()
     tables, notes = look(settings, name)
     assert notes == []
