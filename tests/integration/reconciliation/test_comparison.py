@@ -502,9 +502,10 @@ def test_ids_are_told_as_ranges():
 def landed_tables(deployed, totesys, bucket, monkeypatch):
     """A Totesys of which some tables have landed; the handler knows no others."""
     monkeypatch.setenv("WITHOUT_CHANGES", "all")
-    monkeypatch.setattr(handler, "TABLES", ("payment", "staff", "department"))
+    tables = ("payment", "staff", "department")
+    monkeypatch.setattr("services.reconciliation.handler.TABLES", tables)
     limits = Limits(without_changes=TABLES)
-    ingest(handler.TABLES, bucket.client, totesys.connect(), bucket.name, limits)
+    ingest(tables, bucket.client, totesys.connect(), bucket.name, limits)
     return totesys
 
 
