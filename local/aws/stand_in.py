@@ -47,6 +47,17 @@ class LocalAws:
     endpoint: str
     folder: str
 
+    def __init__(self) -> None:
+        """Prepare its clients."""
+        self._session: Any = boto3.Session(
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            region_name=REGION,
+            botocore_session=botocore.session.Session(session_vars=_NO_PROFILE),
+        )
+        # Made once each: reading what a service can do takes a second for the larger ones.
+        self._clients: dict[str, Any] = {}
+
     def __enter__(self) -> Self:
         """Start it.
 
@@ -70,14 +81,12 @@ class LocalAws:
         self._stop()
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client of the stand-in, whatever the shell exports."""
-        session: Any = boto3.Session(
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            region_name=REGION,
-            botocore_session=botocore.session.Session(session_vars=_NO_PROFILE),
-        )
-        return session.client(service, endpoint_url=self.endpoint, config=Config(proxies={}))
+        """Return the boto3 client of the stand-in for a service, whatever the shell exports."""
+        if service not in self._clients:
+            self._clients[service] = self._session.client(
+                service, endpoint_url=self.endpoint, config=Config(proxies={})
+            )
+        return self._clients[service]
 
     def environ(self) -> dict[str, str]:
         """Return what a shell must export so that `sls` and boto3 talk to the stand-in."""
