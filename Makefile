@@ -54,7 +54,7 @@ bench: setup ## measure speed, memory and cost against psql and dlt, some ten mi
 	python -m benchmarks
 
 # Each part often waits: for servers, for writers, for the deployment. The longest begins first.
-PARTS := test-e2e test-rows test-rooms test-unit
+PARTS := test-rooms test-e2e test-rows test-unit
 test-unit: FOLDERS := tests/unit
 test-rows: FOLDERS := tests/integration/rows
 test-rooms: FOLDERS := $(filter-out %/rows/,$(wildcard tests/integration/*/))
