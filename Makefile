@@ -22,15 +22,15 @@ setup: .venv/installed node_modules/installed ## install everything into .venv a
 
 .venv/installed: requirements.txt constraints.txt layers/pandas-pg8000/requirements.txt .python-version
 	@test -n "$(PYTHON)" || { echo "Python 3.13 is needed: pyenv install 3.13, or PYTHON=/path/to/it"; exit 1; }
-	@echo "1/3 making .venv with $$($(PYTHON) --version)"
+	@echo "Making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
-	@echo "2/3 installing requirements.txt into .venv (a minute)"
+	@echo "Installing requirements.txt into .venv (a minute)"
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 node_modules/installed: package.json package-lock.json
 	@command -v npm >/dev/null || { echo "Node 20 or newer is needed, with npm"; exit 1; }
-	@echo "3/3 installing package.json into node_modules (half a minute)"
+	@echo "Installing package.json into node_modules (half a minute)"
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
@@ -60,14 +60,18 @@ test-rows: FOLDERS := tests/integration/rows
 test-rooms: FOLDERS := $(filter-out %/rows/,$(wildcard tests/integration/*/))
 test-e2e: FOLDERS := tests/e2e tests/drills
 IN_PARALLEL := --no-print-directory --output-sync=target
+SETUP_IN_PARALLEL := $(MAKE) --no-print-directory -j2 setup
 
-test: setup ## lint and every test but the long ones
+test: ## lint and every test but the long ones
+	@$(SETUP_IN_PARALLEL)
 	@$(MAKE) $(IN_PARALLEL) -j3 lint $(PARTS)
 
-test-fast: setup ## the unit and integration tests that take a minute, for while you work
+test-fast: ## the unit and integration tests that take a minute, for while you work
+	@$(SETUP_IN_PARALLEL)
 	@$(MAKE) $(IN_PARALLEL) -j3 test-rows test-rooms test-unit TESTS="not long and not thorough"
 
-test-long: setup ## the tests that take minutes; a part of them: make test-rows TESTS=long
+test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=long
+	@$(SETUP_IN_PARALLEL)
 	@$(MAKE) $(IN_PARALLEL) -j2 $(PARTS) TESTS=long
 
 $(PARTS): setup

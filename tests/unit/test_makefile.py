@@ -49,8 +49,10 @@ def test_variables_reach_the_command(given, passed_on):
 
 def test_setup_says_what_it_does_step_by_step():
     said = commands("setup", "--what-if=requirements.txt", "--what-if=package.json")
-    steps = [line for line in said.splitlines() if line.startswith("echo ")]
-    assert [step[6] for step in steps] == ["1", "2", "3"]
+    steps = [line.split()[1:3] for line in said.splitlines() if line.startswith("echo ")]
+    assert [" ".join(step).strip('"') for step in steps] == [
+        *("Making .venv", "Installing requirements.txt", "Installing package.json")
+    ]
 
 
 def test_the_default_region_is_where_it_is_deployed():
