@@ -98,6 +98,7 @@ def as_found(rows):
     return len(rows), [row + 1 for row in rows[:5]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("schemas", [200, pytest.param(10_000, marks=pytest.mark.long)])
 def test_the_check_agrees_with_jsonschema_on_any_schema(schemas):
     rng = Random(schemas)
@@ -153,6 +154,7 @@ def test_a_broken_number_between_good_ones_is_found(numbers, rules):
     assert found_broken("thing", contract, frame) == {"v": (1, [2])}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("frames", [8, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("table", [*TABLES, "later"])
 def test_the_check_agrees_with_jsonschema_on_rows_of_our_tables(table, frames):
@@ -175,6 +177,7 @@ def test_the_check_agrees_with_jsonschema_on_rows_of_our_tables(table, frames):
         assert found == {name: as_found(rows) for name, rows in expected.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("table", [*TABLES, "later"])
 def test_our_contracts_are_json_schemas_that_take_some_values_and_refuse_others(table):
     contract = LATER if table == "later" else contract_of(table)

@@ -263,6 +263,7 @@ def hold_against_the_code(program, scenario, monkeypatch, share):
     return compared
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scenario", ["two batches", "a row deleted", "latest.json disturbed"])
 def test_the_code_makes_the_same_requests_as_the_model(program, scenario, monkeypatch):
