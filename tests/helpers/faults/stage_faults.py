@@ -161,7 +161,7 @@ def s3_permission_missing(stage: LocalStage) -> Iterator[None]:
 @contextmanager
 def out_of_memory(stage: LocalStage) -> Iterator[None]:
     """The function has too little memory for what it has to do."""
-    totesys.bulk_sales_orders(stage.database, 30_000)
+    totesys.bulk_sales_orders(stage.database, 100_000)
     with configured(stage, {}, MemorySize=128):
         yield
 
