@@ -19,11 +19,13 @@ from botocore.exceptions import (
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
 )
 from botocore.exceptions import ConnectionError as UnreachableError
 from botocore.parsers import ResponseParserError
 
-from shared.errors import LandingError, LandingUnavailableError, PipelineError
+from shared.errors import ConfigError, LandingError, LandingUnavailableError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +53,14 @@ _REMEDIES = {
     "NoSuchBucket": "Deploy the bucket, or fix BUCKET_NAME.",
     "AccessDenied": "Grant the function's role s3:GetObject and s3:PutObject on the bucket's "
     "objects, and s3:ListBucket on the bucket (without it S3 denies access to a missing key).",
+    "ExpiredToken": "The credentials have expired: log in again. In AWS the next run has new ones.",
+    "InvalidAccessKeyId": "The credentials are of no account: check AWS_PROFILE or the keys.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong: set it.",
 }
+_KMS_REMEDY = (
+    "The bucket is encrypted with a key of KMS: grant the function's role kms:GenerateDataKey and "
+    "kms:Decrypt on it, in the role and in the key's policy."
+)
 
 _CHUNK_BYTES = 1_000_000
 
@@ -184,6 +193,8 @@ class Bucket:
             raise _explain(what, error) from error
         except _TRANSIENT_ERRORS as error:
             raise LandingUnavailableError(f"{what}: {error}. It will be retried.") from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise ConfigError(f"{what}: {error}. Log in, or set AWS_PROFILE.") from error
         except BotoCoreError as error:
             raise LandingError(f"{what}: {error}. Fix the deployment.") from error
 
@@ -194,5 +205,9 @@ def _explain(what: str, error: ClientError) -> PipelineError:
     if status >= 500 or status in _BUSY_STATUSES or code in _BUSY_CODES:
         return LandingUnavailableError(f"{what}: {code} (HTTP {status}). It will be retried.")
     code = "AccessDenied" if code == "403" else code  # an answer to a HEAD has no body
+    message = error.response["Error"].get("Message", "").rstrip(".")
     remedy = _REMEDIES.get(code, "Look up the code in the S3 API reference.")
-    return LandingError(f"{what}: {code}. {remedy}")
+    if "kms:" in message.lower() or code.startswith("KMS."):
+        remedy = _KMS_REMEDY
+    said = f"{code}: {message}" if message else code
+    return LandingError(f"{what}: {said}. {remedy}")

@@ -1,12 +1,16 @@
-"""What only shows when threads use a client for the first time at once."""
+"""What S3's refusals mean, and what only shows when threads use a client at once."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from botocore.exceptions import ClientError
+import boto3
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.stub import Stubber
 
 from shared.bucket.bucket import Bucket
+from shared.errors import ConfigError, LandingError
 
 
 class FreshClient:
@@ -29,3 +33,43 @@ def test_a_missing_object_is_none_whichever_class_says_so():
     assert Bucket(client, "bucket").get("address/latest.json") is None
     with Bucket(client, "bucket").open("address/latest.json") as found:
         assert found is None
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "remedy"),
+    [
+        (
+            "AccessDenied",
+            "User: role is not authorized to perform: s3:PutObject",
+            "s3:PutObject on",
+        ),
+        (
+            "AccessDenied",
+            "User: role is not authorized to perform: kms:GenerateDataKey on the resource",
+            "grant the function's role kms:GenerateDataKey",
+        ),
+        ("KMS.DisabledException", "key is disabled", "kms:GenerateDataKey"),
+        ("ExpiredToken", "The provided token has expired", "log in again"),
+        ("RequestTimeTooSkewed", "The difference is too large", "clock"),
+        ("InvalidAccessKeyId", "No such key", "AWS_PROFILE"),
+        ("SomethingNew", "Nobody knows it", "Look up the code"),
+    ],
+)
+def test_a_refusal_is_told_in_its_own_words_with_what_to_do(code, message, remedy):
+    client = boto3.client(
+        "s3", region_name="eu-west-2", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    with Stubber(client) as stub:
+        stub.add_client_error("put_object", code, message, http_status_code=403)
+        with pytest.raises(LandingError, match=f"{code}: {message}.*{remedy}"):
+            Bucket(client, "bucket").create("address/1.jsonl", b"")
+
+
+def test_missing_credentials_are_the_deployments_fault():
+    class Client:
+        def put_object(self, **_: str) -> NoReturn:
+            raise NoCredentialsError
+
+    client: Any = Client()
+    with pytest.raises(ConfigError, match=r"Unable to locate credentials\. Log in, or"):
+        Bucket(client, "bucket").create("address/1.jsonl", b"")
