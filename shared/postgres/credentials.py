@@ -51,6 +51,9 @@ class Credentials:
             for name in strings
             if not (isinstance(secret.get(name), str) and secret[name])
         ]
+        host = secret.get("host")
+        if isinstance(host, str) and host and not _HOST.fullmatch(host):
+            faults.append("`host` must be a name or an address, without brackets or white space")
         port = str(secret.get("port"))
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             faults.append("`port` must be a number from 1 to 65535")
@@ -60,6 +63,9 @@ class Credentials:
             )
         return cls(port=int(port), **{name: secret[name] for name in strings})
 
+
+# The directory of a unix socket, or a name or an address as sockets take them: `::1`, not `[::1]`.
+_HOST = re.compile(r"/[^\r\n]*|[^\s\[\]/][^\s\[\]]*")
 
 # The error codes with which AWS answers too many requests, or requests that took too long.
 _BUSY = re.compile("Throttl|TooManyRequests|LimitExceeded|SlowDown|RequestTimeout")
@@ -101,7 +107,7 @@ def _explain(secret_id: str, error: Exception) -> ConfigError | LandingUnavailab
 
 def _json_object(secret_id: str, text: str) -> dict[str, Any]:
     try:
-        secret = json.loads(text)
+        secret = json.loads(text.removeprefix("\ufeff"))  # some editors begin a file with it
     except ValueError:
         secret = None  # the parser's error is dropped: its message would quote the secret
     if not isinstance(secret, dict):

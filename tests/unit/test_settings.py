@@ -106,6 +106,22 @@ def test_all_faults_of_the_secret_are_named_at_once_and_no_value():
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("host", ["[::1]", "db.example.com\n", " db", "my db", "\t", "/tmp/\n"])
+def test_what_is_no_host_is_named(host):
+    with pytest.raises(ConfigError, match="`host` must be a name or an address, without brackets"):
+        Credentials.from_secret("s", json.dumps(SECRET | {"host": host}))
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1", "db.example.com", "/tmp/my server"])
+def test_hosts_are_names_addresses_and_directories(host):
+    assert Credentials.from_secret("s", json.dumps(SECRET | {"host": host})).host == host
+
+
+def test_a_byte_order_mark_is_ignored():
+    text = f"\ufeff{json.dumps(SECRET)}"
+    assert Credentials.from_secret("s", text) == Credentials.from_secret("s", text[1:])
+
+
 @pytest.mark.parametrize("text", ["hunter2", "", '["hunter2"]', '{"password": "hunter2"'])
 def test_a_secret_that_is_no_json_object_is_not_quoted(text):
     with pytest.raises(ConfigError, match="is not a JSON object") as failure:
