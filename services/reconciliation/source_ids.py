@@ -9,7 +9,8 @@ import numpy as np
 from pg8000.native import identifier
 
 from services.reconciliation.contents import NO_IDS, Ids
-from shared.postgres.refusals import database_errors, refuse_inexact_reads
+from shared.postgres.proof import PROOF, prepare, prove
+from shared.postgres.refusals import database_errors
 from shared.postgres.versions import not_below_xmin
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ LOWEST_ID = 1 - 2**63  # one above the lowest bigint, for which SQL has no liter
 _STATEMENT_IDS = 100_000
 _LOOKED_UP_IDS = 10_000
 
-# Ids in PostgreSQL's binary form. now() is the start of the transaction, and differs from that of
-# the statement only inside a transaction block.
+# Ids in PostgreSQL's binary form.
 _IDS = """
-SELECT now() <> statement_timestamp(), pg_is_in_recovery(),
-       encode(string_agg(int8send(id), ''), 'base64')
+SELECT {proof}, encode(string_agg(int8send(id), ''), 'base64')
 FROM (SELECT t.{id}::bigint AS id FROM {table} AS t WHERE {condition} ORDER BY t.{id}{limit}) AS t
 """
 _BETWEEN = "t.{id} > {above} AND t.{id} <= {up_to}"
@@ -76,8 +75,9 @@ def _id(table: Table) -> str:
 def _read(table: Table, condition: str, connection: Connection, limit: int | None = None) -> Ids:
     names = {"id": _id(table), "table": identifier(table.name)}
     limited = f" LIMIT {limit}" if limit else ""
-    sql = _IDS.format(**names, condition=condition, limit=limited)
+    sql = _IDS.format(**names, proof=PROOF, condition=condition, limit=limited)
     with database_errors(f"Reading the ids of {table.name!r}"):
-        [(in_transaction, on_standby, packed)] = connection.run(sql)
-    refuse_inexact_reads(table.name, in_transaction=in_transaction, on_standby=on_standby)
+        prepare(connection)
+        [(proof, packed)] = connection.run(sql)
+    prove(table.name, proof, connection)
     return np.frombuffer(a2b_base64(packed or ""), ">i8").astype(np.int64)

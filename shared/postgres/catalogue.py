@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pg8000.native import identifier, literal
 
 from shared.errors import SourceError
-from shared.postgres.session import set_spelling
+from shared.postgres.proof import prepare
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -56,6 +56,8 @@ WHERE a.attrelid = to_regclass({name}) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
 
+_LONGEST_NAME = 63  # NAMEDATALEN - 1, in bytes; the server cuts off what is longer
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -96,12 +98,19 @@ class Description:
 
 
 def read_description(table: Table, connection: Connection) -> Description:
-    """Return the description of a table; also call `set_spelling`.
+    """Return the description of a table; also prepare the session.
 
     Raises:
-        SourceError: the table does not exist or is not visible, or has no integer id column.
+        SourceError: the table does not exist or is not visible, has no integer id column, or its
+            name is too long for one.
     """
-    set_spelling(connection)
+    if len(table.id_column.encode()) > _LONGEST_NAME:
+        raise SourceError(
+            f"The name of {table.name!r} is too long: its id column would be "
+            f"{table.id_column!r}, of which PostgreSQL keeps {_LONGEST_NAME} bytes. Rename the "
+            "table, or take it out of the tables to ingest."
+        )
+    prepare(connection)
     found = connection.run(_COLUMNS.format(name=literal(identifier(table.name))))
     columns = {name: Column(name, *rest) for name, *rest in (row[:5] for row in found)}
     if not columns:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pg8000.exceptions import DatabaseError
 from pg8000.native import identifier, literal
 
 from shared.errors import SourceUnavailableError
 from shared.postgres.catalogue import read_description
 from shared.postgres.columns import MiscountError, aggregates, decode_frame
-from shared.postgres.refusals import database_errors, refuse_inexact_reads
+from shared.postgres.proof import PROOF, prove
+from shared.postgres.refusals import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,15 +36,13 @@ _STATEMENT_VALUES = 600_000  # in any later statement
 _STATEMENT_CHARACTERS = 8_000_000  # in any later statement, if rows stay as long as they were
 BATCH_BYTES = 32_000_000  # a batch ends with the statement that reaches it
 
-# Rows as one row of aggregates, one per column. now() is the start of the transaction, and differs
-# from that of the statement only inside a transaction block. The number of columns in the catalog
-# shows whether one was added since the table was described.
+# Rows as one row of aggregates, one per column; with the columns that they have, because the
+# description of the table is older. Nothing can change the columns while a statement reads it.
 _ROWS = """
 WITH {cte} AS ({cut})
-SELECT count(*), now() <> statement_timestamp(), pg_is_in_recovery(),
-       EXISTS (SELECT FROM {cte}), (
-    SELECT count(*) FROM pg_attribute
-    WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
+SELECT count(*), {proof}, EXISTS (SELECT FROM {cte}), (
+    SELECT json_agg(json_build_array(attname, format_type(atttypid, atttypmod)) ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
 ), {aggregates}
 FROM (SELECT t.* FROM {rows} ORDER BY t.{id}{limit}) AS batch
 """
@@ -61,6 +61,9 @@ SELECT {id} AS id FROM (
 WHERE bytes_before >= {bytes} ORDER BY {id} LIMIT 1"""
 _BELOW_CUT = """(SELECT t.* FROM {rows}) AS t
 WHERE t.{id} < coalesce((SELECT id FROM {cte}), 9223372036854775807)"""
+
+# undefined_column, undefined_function, datatype_mismatch: a column is gone or of another type.
+_OTHER_COLUMNS = {"42703", "42883", "42804"}
 
 _RANGE = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {to_row_id}"
 
@@ -135,7 +138,7 @@ def read_batch(
 
     Raises:
         SourceError: inside a transaction, on a standby.
-        SourceUnavailableError: the table got a column since it was described.
+        SourceUnavailableError: the table was declared anew since it was described.
     """
     frames: list[pd.DataFrame] = []
     count, size, more = 0, 0, True
@@ -199,18 +202,27 @@ class _Statement:
         """Return the rows; see `columns.decode_frame` for `careful` and the MiscountError."""
         name, columns = self.description.table.name, self.description.columns
         expressions = ", ".join(aggregates(columns, careful=careful))
-        [(count, in_transaction, on_standby, is_cut, declared, *values)] = self.connection.run(
-            self._sql(expressions)
-        )
-        refuse_inexact_reads(name, in_transaction=in_transaction, on_standby=on_standby)
-        if declared != len(columns):  # a dropped or altered column fails the statement anyway
-            raise SourceUnavailableError(
-                f"{name!r} got a column while it was read. Nothing is lost: the next run reads it "
-                "as it is now."
+        try:
+            [(count, proof, is_cut, declared, *values)] = self.connection.run(
+                self._sql(expressions)
             )
+        except DatabaseError as error:
+            if self._is_declared_anew(error):
+                raise _declared_anew(name) from error
+            raise
+        prove(name, proof, self.connection)
+        if declared != [[column.name, column.type_name] for column in columns]:
+            raise _declared_anew(name)
         size = sum(len(value or "") for value in values)
         rows = decode_frame(columns, count, values, careful=careful)
         return Batch(self.description, rows, size, is_cut or count == self.limit)
+
+    def _is_declared_anew(self, error: DatabaseError) -> bool:
+        """Tell whether the statement failed because the table has other columns by now."""
+        if error.args[0].get("C") not in _OTHER_COLUMNS:
+            return False
+        now = read_description(self.description.table, self.connection)
+        return now.columns != self.description.columns
 
     def _sql(self, expressions: str) -> str:
         table = self.description.table
@@ -226,4 +238,11 @@ class _Statement:
         if self.description.has_long_rows:
             cut = _CUT.format(**names, rows=rows, bytes=BATCH_BYTES)
             rows = _BELOW_CUT.format(**names, rows=rows)
-        return _ROWS.format(**names, cut=cut, rows=rows, aggregates=expressions)
+        return _ROWS.format(**names, cut=cut, rows=rows, proof=PROOF, aggregates=expressions)
+
+
+def _declared_anew(name: str) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"{name!r} was declared anew while it was read. Nothing is lost: the next run reads it as "
+        "it is now."
+    )

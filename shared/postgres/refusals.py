@@ -1,4 +1,4 @@
-"""What the errors of the server and its driver mean, and where a read would not be exact."""
+"""What the errors of the server and its driver mean."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ _TRANSIENT_CLASSES = {"08", "40", "53", "55", "57", "58"}
 # Classes whose messages may quote values: data exception, PL/pgSQL error.
 _QUOTING_CLASSES = {"22", "P0"}
 
+# The routine that refuses what a policy would hide; its SQLSTATE is that of a missing GRANT.
+_ROW_SECURITY = "check_enable_rls"
+
 _REMEDIES = {
     "25P02": "Roll back the connection's transaction before reading from it.",
     "28P01": "Put the right username and password into the secret.",
@@ -37,21 +40,6 @@ def is_password_rejected(error: PipelineError) -> bool:
     """Tell whether `connect` failed because the server rejected the password (28P01)."""
     refusal = _refusal(error.__cause__)
     return refusal is not None and _fields(refusal).get("C") == "28P01"
-
-
-def refuse_inexact_reads(table: str, *, in_transaction: bool, on_standby: bool) -> None:
-    """Refuse what was read where no read is exact.
-
-    Raises:
-        SourceError: inside a transaction, or on a standby.
-    """
-    if in_transaction:
-        why = "inside a transaction: rows committed meanwhile would stay invisible. Commit first."
-    elif on_standby:
-        why = "on a standby: it does not see the primary's locks. Connect to the primary."
-    else:
-        return
-    raise SourceError(f"{table!r} can't be read exactly {why}")
 
 
 @contextmanager
@@ -104,4 +92,9 @@ def _explain(what: str, error: DatabaseError) -> PipelineError:
         message = "it failed on a row, see the server's log"
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
     remedy = _REMEDIES.get(code, "Look up the code in PostgreSQL's table of error codes.")
+    if fields.get("R") == _ROW_SECURITY:
+        remedy = (
+            "Some of its rows would be hidden: ALTER ROLE ... BYPASSRLS, or ALTER TABLE ... "
+            "DISABLE ROW LEVEL SECURITY."
+        )
     return kind(f"{what}: {message} (SQLSTATE {code}). {remedy}")

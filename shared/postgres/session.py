@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from contextlib import contextmanager, suppress
@@ -27,11 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONNECT_TIMEOUT_SECONDS = 5
 
-_SPELLING = """
-SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
-SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C';
-SET client_encoding = 'UTF8'; SET standard_conforming_strings = on
-"""
+# The first version with all that is asked of a server: pg_current_snapshot() is its newest.
+_OLDEST_VERSION = 13
+# The role may have these, of the version they came with; they would end a session that waits.
+_LATER_TIMEOUTS = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
 @contextmanager
@@ -104,8 +104,8 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
                 sock=opened,
                 ssl_context=tls,
                 application_name="totesys-ingestion",
-                startup_params={"options": _session_options(statement_timeout_seconds)},
             )
+            _set_up(connection, place, statement_timeout_seconds)
         except ssl.SSLEOFError:
             raise  # the connection broke, as it does when the server shuts down
         except ssl.SSLError as error:
@@ -118,15 +118,6 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
         # The socket's timeout is per read, and a statement may send nothing for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
         return connection
-
-
-def set_spelling(connection: Connection) -> None:
-    """Set how the server spells values and names, however the session was opened.
-
-    This is a message of its own, because the server reads each message in the encoding that was set
-    before it.
-    """
-    connection.run(_SPELLING)
 
 
 def disconnect(connection: Connection) -> None:
@@ -171,15 +162,23 @@ def _verifying_context(ca_file: Path) -> ssl.SSLContext:
         ) from error
 
 
-def _session_options(statement_timeout_seconds: int) -> str:
+def _set_up(connection: Connection, place: str, statement_timeout_seconds: int) -> None:
+    """Limit what the session may do, and for how long.
+
+    Not by `options` when it connects: poolers and proxies refuse them.
+    """
+    said = connection.parameter_statuses["server_version"]
+    version = int(re.split(r"\D", said, maxsplit=1)[0])
+    if version < _OLDEST_VERSION:
+        raise SourceError(
+            f"{place} is version {said}. The service needs {_OLDEST_VERSION} or newer: upgrade it."
+        )
     milliseconds = statement_timeout_seconds * 1000
-    options = {
+    settings = {
         "default_transaction_read_only": "on",
         "statement_timeout": milliseconds,
         "lock_timeout": milliseconds // 2,
         "idle_in_transaction_session_timeout": milliseconds,
-        "TimeZone": "UTC",
-        "DateStyle": "ISO",
-        "IntervalStyle": "postgres",
+        **{name: 0 for name, since in _LATER_TIMEOUTS.items() if version >= since},
     }
-    return " ".join(f"-c {name}={value}" for name, value in options.items())
+    connection.run("; ".join(f"SET {name} = {value}" for name, value in settings.items()))

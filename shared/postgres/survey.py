@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier, literal
 
+from shared.postgres.proof import PROOF, prepare, prove
 from shared.postgres.refusals import database_errors
-from shared.postgres.session import set_spelling
 from shared.snapshot import Mark
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # another file, uncounted.
 # The highest ids are read outside the subquery: tables may be called like the names inside it.
 _SURVEY = """
-SELECT seen.*{highest} FROM (WITH RECURSIVE asked AS (
+SELECT seen.*, {proof}{highest} FROM (WITH RECURSIVE asked AS (
     SELECT number, to_regclass(name)::oid AS oid
     FROM unnest({names}::text[]) WITH ORDINALITY AS t (name, number)
 ), family AS (
@@ -90,9 +90,11 @@ def read_survey(
     quoted = literal([identifier(name) for name in names])
     highest = ",".join(["", *map(_highest, tables)]) if with_ids else ""
     with database_errors("Looking for new rows"):
-        set_spelling(connection)
-        [row] = connection.run(_SURVEY.format(names=quoted, highest=highest))
-    snapshot, at, history, since, oids, writes, columns, *ids = row
+        prepare(connection)
+        sql = _SURVEY.format(proof=PROOF, names=quoted, highest=highest)
+        [row] = connection.run(sql)
+    snapshot, at, history, since, oids, writes, columns, proof, *ids = row
+    prove("Totesys", proof, connection)
     marks = [
         Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
         for oid, counters in zip(json.loads(oids), json.loads(writes), strict=True)
@@ -112,7 +114,9 @@ def read_highest_ids(tables: Sequence[Table], connection: Connection) -> dict[st
         SourceError, SourceUnavailableError: see `read_survey`.
     """
     with database_errors("Looking for new rows"):
-        [ids] = connection.run("SELECT " + ", ".join(map(_highest, tables)))
+        prepare(connection)
+        [(proof, *ids)] = connection.run(f"SELECT {', '.join([PROOF, *map(_highest, tables)])}")
+        prove("Totesys", proof, connection)
     return {table.name: highest for table, highest in zip(tables, ids, strict=True)}
 
 

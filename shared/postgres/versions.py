@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from pg8000.native import identifier
 
-from shared.postgres.refusals import database_errors, refuse_inexact_reads
+from shared.postgres.proof import PROOF, prove
+from shared.postgres.refusals import database_errors
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # The last id of the next {limit} rows, and whether any of them has a new version.
 _STRETCH = """
 SELECT coalesce(max({id}), {up_to}), coalesce(bool_or(is_new), false),
-       now() <> statement_timestamp(), pg_is_in_recovery()
+       {proof}
 FROM (
     SELECT t.{id}, {condition} AS is_new FROM {table} AS t
     WHERE t.{id} > {above} AND t.{id} <= {up_to} ORDER BY t.{id} LIMIT {limit}
@@ -42,7 +43,7 @@ FROM (
 _SHORT_STRETCH = """
 SELECT {up_to}, EXISTS (
     SELECT FROM {table} AS t WHERE t.{id} > {above} AND t.{id} <= {up_to} AND {condition}
-), now() <> statement_timestamp(), pg_is_in_recovery()
+), {proof}
 """
 _CHANGED = "{{table}} AS t WHERE t.{{id}} > {{row_id}} AND t.{{id}} <= {{last}} AND {condition}"
 _REPEATED = "SELECT count(*) FROM {changed} AND {visible}"
@@ -71,10 +72,10 @@ def read_stretch(
     names = {"id": identifier(table.id_column), "table": identifier(table.name)}
     bounds = {"above": int(above), "up_to": int(up_to), "limit": int(limit)}
     stretch = _SHORT_STRETCH if up_to - above <= limit else _STRETCH
-    sql = stretch.format(**names, **bounds, condition=not_below_xmin(since))
+    sql = stretch.format(**names, **bounds, proof=PROOF, condition=not_below_xmin(since))
     with database_errors(f"Reading the changes of {table.name!r}"):
-        [[last, has_changed, in_transaction, on_standby]] = connection.run(sql)
-        refuse_inexact_reads(table.name, in_transaction=in_transaction, on_standby=on_standby)
+        [[last, has_changed, proof]] = connection.run(sql)
+        prove(table.name, proof, connection)
     return last, has_changed
 
 

@@ -52,6 +52,19 @@ def test_a_transaction_of_the_caller_is_refused(database, begin, read):
     assert ids(read("entry", 0, entries.reader)) == [1]
 
 
+@pytest.mark.parametrize("length", [60, 61, 63])
+def test_a_name_too_long_for_an_id_column_is_named(database, length):
+    name = "t" * length
+    database.connect().run(
+        f"CREATE TABLE {name} ({name}_id serial); INSERT INTO {name} DEFAULT VALUES"
+    )
+    if length == 60:
+        assert ids(new(name, 0, database.connect("reader"))) == [1]
+        return
+    with pytest.raises(SourceError, match=f"The name of '{name}' is too long.* 63 bytes"):
+        new(name, 0, database.connect("reader"))
+
+
 def test_a_failed_transaction_of_the_caller_is_refused(database):
     entries = Entries(database)
     session = entries.open()
@@ -196,7 +209,7 @@ def test_a_column_that_comes_between_the_catalogue_and_the_rows_is_not_left_out(
         return run(sql, *arguments, **options)
 
     reader.run = altered_before
-    with pytest.raises(SourceUnavailableError, match="'thing' got a column while it was read"):
+    with pytest.raises(SourceUnavailableError, match="'thing' was declared anew while it was read"):
         get_table_data("thing", 0, reader)
     reader.run = run
     assert get_table_data("thing", 0, reader)["name"].tolist() == ["a"]
