@@ -17,7 +17,7 @@ from botocore.exceptions import ConnectTimeoutError
 
 from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
-from shared.errors import IngestionError, LandingError, LandingUnavailableError
+from shared.errors import ConfigError, IngestionError, LandingError, LandingUnavailableError
 from shared.postgres.credentials import secrets_provider
 from tests.helpers.faults import s3 as faults
 from tests.helpers.faults.s3 import faulty_s3, refused
@@ -350,5 +350,5 @@ def test_our_own_mistakes_are_not_tried_again(place, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     client = boto3.Session().client("s3")
-    with pytest.raises(LandingError, match="Unable to locate credentials"):
+    with pytest.raises(ConfigError, match="Unable to locate credentials"):
         Bucket(client, place.bucket.name).get("thing/latest.json")

@@ -97,7 +97,7 @@ def test_a_host_that_refuses(deployed):
 
 def test_missing_bucket(deployed, monkeypatch):
     monkeypatch.setenv("BUCKET_NAME", "not-there-at-all")
-    fails(IngestionError, "NoSuchBucket. Deploy the bucket, or fix BUCKET_NAME")
+    fails(IngestionError, "NoSuchBucket: .* Deploy the bucket, or fix BUCKET_NAME")
 
 
 def test_missing_permission(deployed, totesys, bucket):
