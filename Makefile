@@ -19,6 +19,7 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/installed node_modules/installed ## install everything into .venv and node_modules
+	@:
 
 .venv/installed: requirements.txt constraints.txt layers/pandas-pg8000/requirements.txt .python-version
 	@test -n "$(PYTHON)" || { echo "Python 3.13 is needed: pyenv install 3.13, or PYTHON=/path/to/it"; exit 1; }
