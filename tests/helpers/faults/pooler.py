@@ -7,62 +7,36 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
-from contextlib import suppress
 from itertools import cycle
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pg8000.native import Connection
 
-_PORT = 6432
 _READY = b"Z" + struct.pack("!i", 5) + b"I"
 
 
 class Pooler:
-    """Listens on a unix socket, for one client at a time; a context manager that stops it.
+    """Serves clients from its backends, one message after the other.
 
     Attributes:
-        host: the directory of its socket.
-        port: the number in the socket's name.
+        PORT: the number in the name of its socket.
     """
 
-    def __init__(self, folder: Path, backends: Sequence[Connection]) -> None:
-        """Prepare it.
+    PORT: Final = 6432
 
-        Args:
-            folder: where its socket will be; the path must be short.
-            backends: sessions that are logged in; whoever made them ends them.
-        """
-        self.host, self.port = str(folder), _PORT
+    def __init__(self, backends: Sequence[Connection]) -> None:
+        """Take sessions that are logged in; whoever made them ends them."""
         self._backends = backends
         self._turns = cycle(backends)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> Self:
-        """Begin to listen."""
-        self._listener.bind(f"{self.host}/.s.PGSQL.{self.port}")
-        self._listener.listen()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Stop."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        with suppress(OSError):  # it was stopped
-            while True:
-                client, _ = self._listener.accept()
-                with client, client.makefile("rb") as received:
-                    if self._log_in(client, received):
-                        self._pass_on(client, received)
+    def serve(self, client: socket.socket) -> None:
+        """Serve a client until it leaves; see `listening`."""
+        with client.makefile("rb") as received:
+            if self._log_in(client, received):
+                self._pass_on(client, received)
 
     def _log_in(self, client: socket.socket, received: BinaryIO) -> bool:
         [length] = struct.unpack("!i", received.read(4))

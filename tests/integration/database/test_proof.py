@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,8 +15,10 @@ from shared.postgres.credentials import Credentials
 from shared.postgres.session import connect, disconnect
 from shared.postgres.survey import read_survey
 from shared.tables import Table
+from tests.helpers.faults.listening import listening
 from tests.helpers.faults.pooler import Pooler
 from tests.helpers.runs.place import Place
+from tests.helpers.writers.entries import READ, Interleaved, wait_for
 
 pytestmark = pytest.mark.thorough
 
@@ -71,28 +72,13 @@ def test_a_table_with_row_level_security_is_refused(database, bucket, policy, pa
 def read_while(database, *statements):
     """Read with a session that waits for a transaction; return what is read."""
     reader, writer, other = database.connect("reader"), database.connect(), database.connect()
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = :pid"
     [[pid]] = reader.run("SELECT pg_backend_pid()")
-    described: list[str] = []
-    run = reader.run
-
-    def run_and_lock(sql, *arguments, **options):
-        if not described and "pg_sequence" in sql:
-            found = run(sql, *arguments, **options)
-            writer.run("BEGIN")
-            for statement in statements:
-                writer.run(statement)
-            described.append(sql)
-            return found
-        return run(sql, *arguments, **options)
-
-    reader.run = run_and_lock
+    writes = [lambda sql=sql: writer.run(sql) for sql in ("BEGIN", *statements)]
+    session = Interleaved(reader, {READ: writes})
     with ThreadPoolExecutor(1) as pool:
-        read = pool.submit(get_table_data, "entry", 0, reader)
-        while not (described and other.run(waiting, pid=pid) == [[1]]) and not read.done():
-            pass
+        read = pool.submit(get_table_data, "entry", 0, session)
+        wait_for(other, f"SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND pid = {pid}")
         writer.run("COMMIT")
-        reader.run = run
         return read.result()
 
 
@@ -176,12 +162,11 @@ def pooled(database):
     with ExitStack() as stack:
 
         def log_in(backends):
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp"))
             sessions = [database.connect("reader") for _ in range(backends)]
             for session in sessions:
                 session.run("SET IntervalStyle = 'iso_8601'")
-            pooler = stack.enter_context(Pooler(Path(folder), sessions))
-            where = database.secret | {"host": pooler.host, "port": pooler.port}
+            host = stack.enter_context(listening(Pooler.PORT, Pooler(sessions).serve))
+            where = database.secret | {"host": host, "port": Pooler.PORT}
             session = connect(Credentials(**where), Path(), 10)
             stack.callback(disconnect, session)
             return session
