@@ -43,6 +43,7 @@ def read_ids(
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
         SourceUnavailableError: the database can't be reached, or the connection broke.
     """
+    _prepare(table, connection)
     more = True
     while more:
         condition = _BETWEEN.format(id=_id(table), above=above, up_to=up_to)
@@ -58,6 +59,7 @@ def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
     """
+    _prepare(table, connection)
     excepted = not_below_xmin(since) if since else "false"
     found = [NO_IDS]
     for start in range(0, len(ids), _LOOKED_UP_IDS):
@@ -65,6 +67,11 @@ def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark
         condition = _STILL_THERE.format(id=_id(table), ids=some, excepted=excepted)
         found.append(_read(table, condition, connection))
     return np.concatenate(found)
+
+
+def _prepare(table: Table, connection: Connection) -> None:
+    with database_errors(f"Reading the ids of {table.name!r}"):
+        prepare(connection)
 
 
 def _id(table: Table) -> str:
@@ -77,7 +84,6 @@ def _read(table: Table, condition: str, connection: Connection, limit: int | Non
     limited = f" LIMIT {limit}" if limit else ""
     sql = _IDS.format(**names, proof=PROOF, condition=condition, limit=limited)
     with database_errors(f"Reading the ids of {table.name!r}"):
-        prepare(connection)
         [(proof, packed)] = connection.run(sql)
     prove(table.name, proof, connection)
     return np.frombuffer(a2b_base64(packed or ""), ">i8").astype(np.int64)

@@ -67,11 +67,11 @@ def prepare(connection: Connection) -> None:
     connection.run("; ".join(f"SET {name} = {literal(value)}" for name, value in settings.items()))
 
 
-def prove(table: str, proof: str, connection: Connection) -> None:
+def prove(what: str, proof: str, connection: Connection) -> None:
     """Refuse what was read where no read is exact.
 
     Args:
-        table: the table's name.
+        what: the name of what was read, for the message.
         proof: what the statement that read it returned for `PROOF`.
         connection: the session, which was prepared.
 
@@ -90,10 +90,11 @@ def prove(table: str, proof: str, connection: Connection) -> None:
         )
     else:
         return
-    raise SourceError(f"{table!r} can't be read exactly {why}")
+    raise SourceError(f"{what!r} can't be read exactly {why}")
 
 
 def _name(connection: Connection) -> str:
+    # If another connection has had this name before, then with the same settings.
     return f"{_process()}-{id(connection)}"
 
 

@@ -21,7 +21,7 @@ from shared.errors import SourceUnavailableError
 from shared.postgres.catalogue import read_description
 from shared.postgres.columns import MiscountError, aggregates, decode_frame
 from shared.postgres.proof import PROOF, prove
-from shared.postgres.refusals import database_errors
+from shared.postgres.refusals import database_errors, sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,7 +219,7 @@ class _Statement:
 
     def _is_declared_anew(self, error: DatabaseError) -> bool:
         """Tell whether the statement failed because the table has other columns by now."""
-        if error.args[0].get("C") not in _OTHER_COLUMNS:
+        if sqlstate(error) not in _OTHER_COLUMNS:
             return False
         now = read_description(self.description.table, self.connection)
         return now.columns != self.description.columns

@@ -39,7 +39,12 @@ _REMEDIES = {
 def is_password_rejected(error: PipelineError) -> bool:
     """Tell whether `connect` failed because the server rejected the password (28P01)."""
     refusal = _refusal(error.__cause__)
-    return refusal is not None and _fields(refusal).get("C") == "28P01"
+    return refusal is not None and sqlstate(refusal) == "28P01"
+
+
+def sqlstate(error: DatabaseError) -> str:
+    """Return the SQLSTATE of the server's error; five question marks if it has none."""
+    return _fields(error).get("C", "?????")
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def _explain(what: str, error: DatabaseError) -> PipelineError:
     # So does the primary message of a failed cast, and that of a function may. The latter always
     # has a CONTEXT (field W).
     fields = _fields(error)
-    code, message = fields.get("C", "?????"), fields.get("M", "no message")
+    code, message = sqlstate(error), fields.get("M", "no message")
     if code[:2] in _QUOTING_CLASSES or "W" in fields:
         message = "it failed on a row, see the server's log"
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
