@@ -66,9 +66,7 @@ def refusals(server):
 def test_a_changed_password_is_read_afresh_once(deployed, set_password, reads, refusals, handler):
     set_password(SECOND)
     deployed(username=ROLE, password=SECOND)
-    handler(
-        ONE_TABLE, CONTEXT
-    )  # the reconciliation opens a session for each table, whatever the event
+    handler(ONE_TABLE, CONTEXT)  # it opens a session for each table, whatever the event
     ingest_handler(ONE_TABLE, CONTEXT)
     assert (reads, refusals()) == (["read"], 1)
 

@@ -142,11 +142,11 @@ def test_no_setting_of_a_role_changes_what_is_read_or_how_it_is_declared(databas
     session = database.connect()
     session.run(
         'CREATE TABLE entry (entry_id serial PRIMARY KEY, "Kind" "char", f float8, i interval,'
-        " d date, at timestamptz, b bytea, t text)"
+        " d date, at tstzrange, b bytea[], t text)"
     )
     session.run(
-        "INSERT INTO entry VALUES (1, 'x', 0.1, '1 day 2 hours', '2024-02-01',"
-        " '2024-02-01 12:00+05', '\\x00ff', 'ü')"
+        "INSERT INTO entry VALUES (1, 'x', 1::float8 / 3, '1 day 2 hours', '2024-02-01',"
+        " '[2024-02-01 12:00+05,)', '{\\\\x00ff}', '€')"
     )
     expected = get_table_data("entry", 0, database.connect("reader"))
     declared = read_survey([Table("entry")], database.connect("reader")).declared
@@ -211,11 +211,10 @@ def test_a_survey_and_a_reconciliation_through_such_a_pooler_are_refused(databas
 def test_the_limits_of_the_session_are_ours(database):
     for setting in ("transaction_timeout = '1s'", "idle_session_timeout = '1s'"):
         let_reader(database, setting)
-    session = connect(Credentials(**database.secret), Path(), 10)
     names = (
         "transaction_timeout", "idle_session_timeout", "statement_timeout", "lock_timeout",
         "idle_in_transaction_session_timeout", "default_transaction_read_only",
     )  # fmt: skip
-    found = [session.run(f"SHOW {name}")[0][0] for name in names]
+    with closing(connect(Credentials(**database.secret), Path(), 10)) as session:
+        found = [session.run(f"SHOW {name}")[0][0] for name in names]
     assert found == ["0", "0", "10s", "5s", "10s", "on"]
-    session.close()

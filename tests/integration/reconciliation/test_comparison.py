@@ -1,4 +1,4 @@
-"""What the reconciliation finds: all that was done to bucket and source, and nothing if all is well."""
+"""What the reconciliation finds: all that was done to bucket and source, or nothing."""
 
 from __future__ import annotations
 
