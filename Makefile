@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-e2e lint format package audit clean
+.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -55,10 +55,12 @@ bench: setup ## measure speed, memory and cost against psql and dlt, some ten mi
 	python -m benchmarks
 
 # Each part often waits: for servers, for writers, for the deployment. The longest begins first.
-PARTS := test-rooms test-e2e test-rows test-unit
+PARTS := test-rooms test-e2e test-rows test-database test-unit
 test-unit: FOLDERS := tests/unit
 test-rows: FOLDERS := tests/integration/rows
-test-rooms: FOLDERS := $(filter-out %/rows/,$(wildcard tests/integration/*/))
+DATABASE_ROOMS := $(addprefix tests/integration/,database/ local/ pages/ tools/)
+test-database: FOLDERS := $(DATABASE_ROOMS)
+test-rooms: FOLDERS := $(filter-out %/rows/ $(DATABASE_ROOMS),$(wildcard tests/integration/*/))
 test-e2e: FOLDERS := tests/e2e tests/drills
 IN_PARALLEL := --no-print-directory --output-sync=target
 SETUP_IN_PARALLEL := $(MAKE) --no-print-directory -j2 setup
@@ -69,7 +71,7 @@ test: ## lint and every test but the long ones
 
 test-fast: ## the unit and integration tests that take a minute, for while you work
 	@$(SETUP_IN_PARALLEL)
-	@$(MAKE) $(IN_PARALLEL) -j3 test-rows test-rooms test-unit TESTS="not long and not thorough"
+	@$(MAKE) $(IN_PARALLEL) -j3 test-rows test-rooms test-database test-unit TESTS="not long and not thorough"
 
 test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=long
 	@$(SETUP_IN_PARALLEL)

@@ -27,9 +27,14 @@ class Pooler:
 
     PORT: Final = 6432
 
-    def __init__(self, backends: Sequence[Connection]) -> None:
-        """Take sessions that are logged in; whoever made them ends them."""
-        self._backends = backends
+    def __init__(self, backends: Sequence[Connection], **said: str) -> None:
+        """Prepare it.
+
+        Args:
+            backends: sessions that are logged in; whoever made them ends them.
+            said: what it says of the server that is not so, such as `server_version`.
+        """
+        self._said = backends[0].parameter_statuses | said
         self._turns = cycle(backends)
 
     def serve(self, client: socket.socket) -> None:
@@ -44,10 +49,9 @@ class Pooler:
             fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
             client.sendall(_message(b"E", fields))
             return False
-        said = self._backends[0].parameter_statuses
         client.sendall(
             _message(b"R", struct.pack("!i", 0))
-            + b"".join(_message(b"S", f"{k}\0{v}\0".encode()) for k, v in said.items())
+            + b"".join(_message(b"S", f"{k}\0{v}\0".encode()) for k, v in self._said.items())
             + _message(b"K", struct.pack("!ii", 1, 2))
             + _READY
         )

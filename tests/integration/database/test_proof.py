@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -203,6 +204,15 @@ def test_a_survey_and_a_reconciliation_through_such_a_pooler_are_refused(databas
         read_survey([Table("entry")], pooled(3))
     with pytest.raises(SourceError, match="Connect to the database itself"):
         reconcile("entry", bucket.client, pooled(3), bucket.name, with_changes=False)
+
+
+@pytest.mark.parametrize("version", ["12.22", "9.6.24", "12beta1", "10.23 (Debian 10.23-1)"])
+def test_a_server_that_is_too_old_is_refused(database, version):
+    pooler = Pooler([database.connect("reader")], server_version=version)
+    with listening(Pooler.PORT, pooler.serve) as host:
+        where = database.secret | {"host": host, "port": Pooler.PORT}
+        with pytest.raises(SourceError, match=f"is version {re.escape(version)}.* needs 13 or new"):
+            connect(Credentials(**where), Path(), 10)
 
 
 # --- limits of a role that would end the session ---
