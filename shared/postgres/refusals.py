@@ -66,6 +66,10 @@ def database_errors(what: str) -> Iterator[None]:
             raise _explain(what, refusal) from error
         if "refuses SSL" in str(error):
             raise SourceError(f"{what} offers no TLS. Turn `ssl` on in the server.") from error
+        if "Authentication method" in str(error):
+            raise SourceError(
+                f"{what}: {error} Let pg_hba.conf ask the role for scram-sha-256."
+            ) from error
         raise SourceUnavailableError(
             f"{what} does not answer: {error}. Check that it runs, and that security groups and "
             "subnets let the function reach it."

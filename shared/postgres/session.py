@@ -6,20 +6,24 @@ import os
 import re
 import socket
 import ssl
+import struct
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pg8000.exceptions import InterfaceError
-from pg8000.native import Connection
+from scramp import ScramException
 
 from shared.errors import ConfigError, SourceError
 from shared.postgres.credentials import CACHED_SECONDS, get_credentials
+from shared.postgres.login import LoggedIn
 from shared.postgres.refusals import database_errors, is_password_rejected
 from shared.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pg8000.native import Connection
 
     from shared.postgres.credentials import Credentials
     from shared.settings import DatabaseSettings
@@ -96,7 +100,7 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
     place = f"PostgreSQL at {credentials.host}:{credentials.port}"
     with database_errors(place), _open_socket(credentials) as opened:
         try:
-            connection = Connection(
+            connection = LoggedIn(
                 credentials.username,
                 password=credentials.password,
                 database=credentials.dbname,
@@ -114,6 +118,16 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
             raise SourceError(
                 f"{place} can't be trusted: {reason}. It needs a valid certificate for this "
                 "host name, and databaseCaFile the certificate of its issuer."
+            ) from error
+        except ScramException as error:
+            raise SourceError(
+                f"{place}: the password can't be proved by SCRAM: {error}. Set the role's password "
+                "anew, with scram_iterations of 4096 or more."
+            ) from error
+        except (LookupError, ValueError, struct.error) as error:
+            raise SourceError(
+                f"{place} does not answer as PostgreSQL does. Put the right host and port into the "
+                "secret."
             ) from error
         # The socket's timeout is per read, and a statement may send nothing for longer.
         connection._usock.settimeout(statement_timeout_seconds + CONNECT_TIMEOUT_SECONDS)
