@@ -34,6 +34,7 @@ _REMEDIES = {
     "54000": "A row exceeds the 1 GB that PostgreSQL can send at once: shorten it.",
     "42P01": "Check the name of the table, and the role's search_path.",
 }
+_LATER = "Nothing is lost: the next run tries again."
 
 
 def is_password_rejected(error: PipelineError) -> bool:
@@ -45,6 +46,11 @@ def is_password_rejected(error: PipelineError) -> bool:
 def sqlstate(error: DatabaseError) -> str:
     """Return the SQLSTATE of the server's error; five question marks if it has none."""
     return _fields(error).get("C", "?????")
+
+
+def is_fatal(error: DatabaseError) -> bool:
+    """Tell whether the server has ended the session with this error."""
+    return _fields(error).get("V") in {"FATAL", "PANIC"}
 
 
 @contextmanager
@@ -100,7 +106,9 @@ def _explain(what: str, error: DatabaseError) -> PipelineError:
     if code[:2] in _QUOTING_CLASSES or "W" in fields:
         message = "it failed on a row, see the server's log"
     kind = SourceUnavailableError if code[:2] in _TRANSIENT_CLASSES else SourceError
-    remedy = _REMEDIES.get(code, "Look up the code in PostgreSQL's table of error codes.")
+    remedy = _REMEDIES.get(
+        code, _LATER if kind.transient else "Look up the code in PostgreSQL's table of error codes."
+    )
     if fields.get("R") == _ROW_SECURITY:
         remedy = (
             "Some of its rows would be hidden: ALTER ROLE ... BYPASSRLS, or ALTER TABLE ... "

@@ -7,21 +7,23 @@ import re
 import socket
 import ssl
 import struct
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pg8000.exceptions import InterfaceError
+from pg8000.exceptions import DatabaseError, InterfaceError
 from scramp import ScramException
 
-from shared.errors import ConfigError, SourceError
+from shared.errors import ConfigError, SourceError, SourceUnavailableError
 from shared.postgres.credentials import CACHED_SECONDS, get_credentials
-from shared.postgres.login import LoggedIn
-from shared.postgres.refusals import database_errors, is_password_rejected
+from shared.postgres.driver import LibpqConnection
+from shared.postgres.proof import prepare
+from shared.postgres.refusals import database_errors, is_fatal, is_password_rejected
 from shared.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pg8000.native import Connection
 
@@ -38,8 +40,65 @@ _OLDEST_VERSION = 13
 _LATER_TIMEOUTS = {"idle_session_timeout": 14, "transaction_timeout": 17}
 
 
+class Session:
+    """A session that is opened again, once, after it was lost.
+
+    The statement that was running fails, and with it whatever it was part of: nothing is read half
+    in one session and half in another.
+
+    Attributes:
+        connection: the connection, whose loss may not have been noticed yet.
+    """
+
+    def __init__(self, connect_again: Callable[[], Connection]) -> None:
+        """Open it.
+
+        Raises:
+            PipelineError: what `connect_again` raises.
+        """
+        self.connection = connect_again()
+        self._connect_again = connect_again
+        self._is_lost = False
+        self._was_lost = False
+
+    def run(self, sql: str) -> Any:
+        """Return the rows of a statement.
+
+        Raises:
+            DatabaseError, InterfaceError, OSError: see `database_errors`.
+            PipelineError: the session was lost, and can't be opened again.
+        """
+        if self._is_lost:
+            self._open_again()
+        self._is_lost = True  # until all of the answer was read
+        try:
+            rows = self.connection.run(sql)
+        except DatabaseError as error:
+            self._is_lost = is_fatal(error)
+            raise
+        self._is_lost = False
+        return rows
+
+    def close(self) -> None:
+        """Close it."""
+        disconnect(self.connection)
+
+    def _open_again(self) -> None:
+        if self._was_lost:
+            raise SourceUnavailableError(
+                "The session was lost before, and is opened again only once. Nothing is lost: the "
+                "next run opens another one."
+            )
+        self._was_lost = True
+        logger().warning("The session was lost and is opened again")
+        disconnect(self.connection)
+        self.connection = self._connect_again()
+        self._is_lost = False
+        prepare(self)
+
+
 @contextmanager
-def database_session(settings: DatabaseSettings) -> Iterator[Connection]:
+def database_session(settings: DatabaseSettings) -> Iterator[Session]:
     """Open the session that the settings describe, and close it at the end.
 
     A warm process caches the secret. If its password is rejected, it may have been rotated: the
@@ -49,11 +108,8 @@ def database_session(settings: DatabaseSettings) -> Iterator[Connection]:
         ConfigError, LandingUnavailableError: see `get_credentials`.
         SourceError, SourceUnavailableError, ConfigError: see `connect`.
     """
-    connection = _connect_with_secret(settings)
-    try:
-        yield connection
-    finally:
-        disconnect(connection)
+    with closing(Session(partial(_connect_with_secret, settings))) as session:
+        yield session
 
 
 def _connect_with_secret(settings: DatabaseSettings) -> Connection:
@@ -100,7 +156,7 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
     place = f"PostgreSQL at {credentials.host}:{credentials.port}"
     with database_errors(place), _open_socket(credentials) as opened:
         try:
-            connection = LoggedIn(
+            connection = LibpqConnection(
                 credentials.username,
                 password=credentials.password,
                 database=credentials.dbname,
@@ -137,7 +193,7 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
 def disconnect(connection: Connection) -> None:
     """Close a session. It may be lost already, so an error while closing it is ignored."""
     buffered = connection._sock
-    with suppress(InterfaceError, OSError):
+    with suppress(DatabaseError, InterfaceError, OSError):
         connection.close()
     if buffered:
         # Otherwise Python warns of unsent bytes when it collects the buffer.

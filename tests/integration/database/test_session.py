@@ -112,7 +112,7 @@ def test_a_lock_is_not_waited_for_as_long_as_a_statement_may_take(database, buck
 
 def test_a_socket_waits_for_a_statement_and_not_for_ever(session):
     """It must not give up before the server does."""
-    timeout = socket_of(session).gettimeout()
+    timeout = socket_of(session.connection).gettimeout()
     assert timeout is not None
     assert STATEMENT_TIMEOUT < timeout <= STATEMENT_TIMEOUT + 10
 

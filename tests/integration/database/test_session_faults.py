@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from pg8000.exceptions import InterfaceError
+from pg8000.exceptions import DatabaseError
 
 from shared.errors import PipelineError, SourceUnavailableError, TransientIngestionError
 from shared.postgres.session import disconnect
@@ -138,7 +138,7 @@ def test_saying_goodbye_to_a_session_that_is_gone_is_no_error(place):
     session = place.session()
     [[process]] = session.run("SELECT pg_backend_pid()")
     place.execute(f"SELECT pg_terminate_backend({process}, 5000)")
-    with pytest.raises(InterfaceError):
+    with pytest.raises(DatabaseError, match="57P01"):
         session.run("SELECT 1")
     disconnect(session)
     disconnect(session)

@@ -1,18 +1,24 @@
-"""Logs in as libpq does: with any password that the server took.
+"""pg8000's connection, where it must behave as libpq's: when it logs in, and when it is lost.
 
-SASLprep brings the different spellings of a text into one form, and refuses texts with certain
-characters. libpq and the server then use the password as it is; pg8000's library refuses it.
+SASLprep brings the different spellings of a password into one form, and refuses passwords with
+certain characters. libpq and the server then take the password as it is; pg8000's library refuses
+it: https://www.postgresql.org/docs/current/sasl-authentication.html#SASL-SCRAM-SHA-256
 
-https://www.postgresql.org/docs/current/sasl-authentication.html#SASL-SCRAM-SHA-256
+A server that ends a session says why before it closes the connection; pg8000 forgets it.
 """
 
 from __future__ import annotations
 
 import stringprep
 import unicodedata
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pg8000.core import Context
+from pg8000.exceptions import InterfaceError
 from pg8000.native import Connection
+
+from shared.postgres.refusals import is_fatal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,8 +41,8 @@ _PROHIBITED: Sequence[Callable[[str], bool]] = (
 )
 
 
-class LoggedIn(Connection):  # type: ignore[misc] # pg8000 has no types
-    """pg8000's connection, which logs in as libpq does."""
+class LibpqConnection(Connection):  # type: ignore[misc] # pg8000 has no types
+    """A connection that behaves as libpq's does."""
 
     user: bytes
     password: bytes
@@ -51,6 +57,22 @@ class LoggedIn(Connection):  # type: ignore[misc] # pg8000 has no types
         super().handle_AUTHENTICATION_REQUEST(data, context)
         self.user, self.password = user, password
         self.auth.password = spelled(password.decode()).encode()
+
+    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:
+        """Raise the error at once if nothing else will follow it."""
+        super().handle_ERROR_RESPONSE(data, context)
+        if is_fatal(context.error):
+            raise context.error
+
+    def execute_simple(self, statement: str) -> Any:
+        """Run a statement; if it can't be sent, raise what the server said before it left."""
+        try:
+            return super().execute_simple(statement)
+        except InterfaceError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                with suppress(InterfaceError):
+                    self.handle_messages(Context(None))
+            raise
 
 
 def spelled(password: str) -> str:
