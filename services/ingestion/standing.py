@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared import telemetry
 from shared.bucket.changes import get_change_state
 from shared.bucket.position import get_position
 from shared.contracts.contract import is_declared, load
 from shared.errors import PipelineError
 from shared.postgres.survey import Survey, read_highest_ids, read_survey
 from shared.snapshot import is_unchanged
-from shared.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from pg8000.native import Connection
@@ -42,7 +42,8 @@ class Standing:
         table: the table.
         position: its position in the bucket, by its latest.json.
         changes: how far its change stream has come; None if it has none.
-        mark: taken before anything else was read; None if the database could not be asked.
+        mark: taken before anything else was read; None if the database could not be asked, or the
+            table's rows have no versions.
         highest_id: its highest id in the database; None if the database could not be asked.
         is_as_declared: whether its columns are those of its contract; True if that is not known.
     """
@@ -101,6 +102,7 @@ def take_standings(
             if each.name not in without_changes
         }
         seen = _read_survey_or_none(tables, connection)
+    _warn_of_no_versions(states, seen)
     standings = []
     for table in tables:
         with failing(table):
@@ -130,10 +132,24 @@ def read_highest_ids_or_none(tables: Sequence[Table], connection: Connection) ->
 
 
 def _read_survey_or_none(tables: Sequence[Table], connection: Connection) -> Survey:
-    for with_ids in (True, False):
-        with suppress(PipelineError):  # see `read_highest_ids_or_none`
-            return read_survey(tables, connection, with_ids=with_ids)
-    return Survey()
+    """Return the survey; without ids if one can't be read, see `read_highest_ids_or_none`."""
+    with suppress(PipelineError):
+        return read_survey(tables, connection, with_ids=True)
+    try:
+        return read_survey(tables, connection, with_ids=False)
+    except PipelineError as error:
+        telemetry.failure("No changes can be looked for in this run", error)
+        return Survey()
+
+
+def _warn_of_no_versions(tables: Iterable[Table], seen: Survey) -> None:
+    for table in tables:
+        if seen.declared and table.name not in seen.marks:
+            telemetry.logger().warning(
+                "This table has no change stream, because it is a view, a foreign table, or has "
+                "such a partition: rows without xmin. Name it in `withoutChanges`",
+                extra={"table": table.name},
+            )
 
 
 def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> None:
@@ -143,9 +159,9 @@ def _warn_of_set_back(standings: Sequence[Standing], connection: Connection) -> 
         return
     highest = read_highest_ids_or_none([each.table for each in suspects], connection)
     for standing in suspects:
-        now = highest.get(standing.table.name)
+        now = highest.get(standing.table.name, standing.highest_id)
         if _ends_below(standing, now):
-            logger().warning(
+            telemetry.logger().warning(
                 "The table's highest id is below its watermark: rows were deleted, or the database "
                 "was restored from a backup. New rows with ids up to latest_row_id land only in "
                 "the change stream",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
-    from shared.snapshot import Mark
+    from shared.bucket.changes import ChangeState
 
 # Chain ids are compared with the source as soon as there are so many of them.
 _STRETCH_IDS = 100_000
@@ -102,26 +102,13 @@ def reconcile(
     started = time.monotonic()
     bucket, known = Bucket(client, bucket_name), Table(table)
     findings = Findings(table, find_position(known, bucket).row_id)
-    stream = _Stream(known, bucket, connection) if with_changes else None
+    changes = get_change_state(known, bucket) if with_changes else None
     chain = Chain(known, findings.watermark, bucket)
     _compare(chain, connection, findings)
     findings.faults += [Fault(key, "no claim names it") for key in sorted(chain.unclaimed)]
-    _look_elsewhere(chain, stream, connection, findings)
+    _look_elsewhere(chain, changes, connection, findings)
     findings.seconds = time.monotonic() - started
     return findings
-
-
-class _Stream:
-    """How far a table's change stream had come before the source was read."""
-
-    def __init__(self, table: Table, bucket: Bucket, connection: Connection) -> None:
-        self.table, self.connection = table, connection
-        self.done = get_change_state(table, bucket).done
-
-    def mark(self) -> Mark | None:
-        """Return the mark below which it has every version; None if there is none that holds."""
-        seen = read_survey([self.table], self.connection, with_ids=False)
-        return None if break_between(self.done, seen.marks[self.table.name]) else self.done
 
 
 def _compare(chain: Chain, connection: Connection, findings: Findings) -> None:
@@ -154,21 +141,30 @@ def _stretches(chain: Chain, findings: Findings) -> Iterator[tuple[int, Ids]]:
 
 
 def _look_elsewhere(
-    chain: Chain, stream: _Stream | None, connection: Connection, findings: Findings
+    chain: Chain, changes: ChangeState | None, connection: Connection, findings: Findings
 ) -> None:
     """Keep as missing only rows that are in no object and that the change stream won't deliver."""
     before = len(findings.missing)
     if not before:
         return
     folder = keys.change_folder(chain.table)
-    changes = filter(keys.is_change_key, chain.bucket.keys(folder))
+    changed = filter(keys.is_change_key, chain.bucket.keys(folder))
     again = filter(keys.is_replay_key, chain.bucket.keys(keys.replay_folder(chain.table)))
-    others = [*sorted(chain.unclaimed), *changes, *again]
+    others = [*sorted(chain.unclaimed), *changed, *again]
     nowhere = chain.drop_landed(findings.missing, others)
     findings.elsewhere = before - len(nowhere)
-    since = stream.mark() if stream else None
-    if stream and since is None:
-        findings.missing = NO_IDS
-    else:
-        findings.missing = read_still_there(chain.table, nowhere, connection, since)
+    findings.missing = _undelivered(chain.table, nowhere, changes, connection)
     findings.pending = len(nowhere) - len(findings.missing)
+
+
+def _undelivered(
+    table: Table, ids: Ids, changes: ChangeState | None, connection: Connection
+) -> Ids:
+    """Return the ids of the rows that the source still has and the change stream won't deliver."""
+    seen = read_survey([table], connection, with_ids=False) if changes else None
+    mark = seen.marks.get(table.name) if seen else None
+    if changes is None or mark is None:  # the table has no change stream
+        return read_still_there(table, ids, connection, None)
+    if break_between(changes.done, mark):  # every row goes into it
+        return NO_IDS
+    return read_still_there(table, ids, connection, changes.done)

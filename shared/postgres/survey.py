@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     type Declared = tuple[tuple[str, str, bool], ...]  # name, type and nullability of each column
 
-# The snapshot, the clock, and for each table: its history, the counters of rows written, and its
-# columns.
+# The snapshot, the clock, and for each table: its history, the counters of rows written, its
+# columns, and whether its rows have versions, as those of tables on the heap.
 # The history changes with recovery, after a crash or from a backup, because transaction ids that
 # were seen may then be assigned again. Recovery resets the statistics of the archiver; otherwise
 # only pg_stat_reset_shared does.
@@ -56,7 +56,11 @@ SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp
         SELECT number, json_agg(json_build_array(
             attname, format_type(atttypid, atttypmod), NOT attnotnull) ORDER BY attnum
         ) FILTER (WHERE attnum > 0 AND NOT attisdropped) AS columns
-        FROM asked LEFT JOIN pg_attribute ON attrelid = oid GROUP BY number) AS declared)
+        FROM asked LEFT JOIN pg_attribute ON attrelid = oid GROUP BY number) AS declared),
+    (SELECT json_agg(on_heap ORDER BY number)::text FROM (
+        SELECT number, bool_and(relkind = 'p' OR amname IS NOT DISTINCT FROM 'heap') AS on_heap
+        FROM family LEFT JOIN pg_class ON pg_class.oid = family.oid
+            LEFT JOIN pg_am ON pg_am.oid = relam GROUP BY number) AS versioned)
 FROM pg_database AS here WHERE datname = current_database()) AS seen
 """
 _HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
@@ -68,7 +72,8 @@ class Survey:
 
     Attributes:
         highest_ids: the highest committed ids, 0 for an empty table; empty if not asked for.
-        marks: the snapshot, with each table's history and counters.
+        marks: the snapshot, with each table's history and counters. Without those of views, of
+            foreign tables, and of tables with such partitions: their rows have no `xmin`.
         declared: the columns of each table; empty for a table that does not exist.
     """
 
@@ -93,16 +98,17 @@ def read_survey(
         prepare(connection)
         sql = _SURVEY.format(proof=PROOF, names=quoted, highest=highest)
         [row] = connection.run(sql)
-    snapshot, at, history, since, oids, writes, columns, proof, *ids = row
+    snapshot, at, history, since, oids, writes, columns, versioned, proof, *ids = row
     prove("Totesys", proof, connection)
-    marks = [
-        Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
-        for oid, counters in zip(json.loads(oids), json.loads(writes), strict=True)
-    ]
+    states = zip(names, *map(json.loads, (oids, writes, versioned)), strict=True)
     declared = [tuple(map(tuple, found or ())) for found in json.loads(columns)]
     return Survey(
         dict(zip(names, ids, strict=True)) if with_ids else {},
-        dict(zip(names, marks, strict=True)),
+        {
+            name: Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
+            for name, oid, counters, is_versioned in states
+            if is_versioned is not False
+        },
         dict(zip(names, declared, strict=True)),
     )
 

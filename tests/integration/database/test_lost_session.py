@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +14,6 @@ from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
 from tests.helpers.runs.lambda_context import CONTEXT
 from tests.helpers.writers.entries import wait_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.thorough
 
@@ -42,7 +38,7 @@ def admin(totesys):
 @pytest.fixture
 def before_objects(deployed):
     """Call what it is given before the next object is put, one after the other."""
-    acts = list[Callable[[], object]]()
+    acts: list = []
 
     def act(request, **_):
         if acts and ".jsonl" in request.url:
