@@ -75,7 +75,7 @@ test-fast: ## the unit and integration tests that take a minute, for while you w
 
 test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=long
 	@$(SETUP_IN_PARALLEL)
-	@$(MAKE) $(IN_PARALLEL) -j2 $(PARTS) TESTS=long
+	@$(MAKE) $(IN_PARALLEL) -j2 -k $(PARTS) TESTS=long
 
 $(PARTS): setup
 	python -m pytest -m "$(TESTS)" $(FOLDERS)

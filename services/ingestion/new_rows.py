@@ -17,8 +17,8 @@ for, and no further statement. If a writer stays open for longer than a read may
 above the first id still missing are held back until the next run.
 
 The assumption: ids are drawn from the table's own sequence, in the transaction that inserts them.
-A WARNING says so if the sequence breaks it (CACHE, descending, cycling). docs/exactness.md has the
-whole argument.
+A WARNING says so if the table breaks it: by its sequence (CACHE, descending, cycling), by ids drawn
+in blocks, or by logical replication. docs/exactness.md has the whole argument.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ import pandas as pd
 from pg8000.native import identifier, literal
 
 from shared.postgres.catalogue import read_description
-from shared.postgres.reader import Batch, read_batch, read_rows
+from shared.postgres.reader import Batch, read_batch
 from shared.postgres.refusals import database_errors
+from shared.postgres.statement import read_rows
 from shared.tables import Table
 from shared.telemetry import logger
 
@@ -50,6 +51,7 @@ WRITER_WAIT_SECONDS = 30.0
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 
 _ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
+_WITHOUT_ID = "SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{id} IS NULL)"
 # The rows in the gaps, by one index scan for each gap. The inner ORDER BY keeps the planner from
 # flattening the subquery: it would then compare every row of the table with every gap, which it
 # takes for cheap if there is a limit.
@@ -137,18 +139,41 @@ def read_new_rows(
     """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection)
-        if description.broken_assumption:
+        batch = read_batch(description, connection, _ABOVE, int(row_id), limit)
+        batch = replace(batch, lacks_ids=_lacks_ids(description, connection))
+        because = description.broken_assumption or _off_step(description, row_id, batch.ids)
+        if because:
             logger().warning(
                 "Late rows of this table may be missed",
-                extra={"table": table.name, "because": description.broken_assumption},
+                extra={"table": table.name, "because": because},
             )
-        batch = read_batch(description, connection, _ABOVE, int(row_id), limit)
         gaps = _gaps(row_id, batch.ids)
         if not len(gaps):
             return batch
         writers, waited = _wait_for_writers(description, connection, wait_seconds)
         filled = replace(_fill(batch, gaps, connection, limit), waited=waited)
         return _below_gaps(filled, row_id, connection, writers) if writers else filled
+
+
+def _lacks_ids(description: Description, connection: Connection) -> bool:
+    """Tell whether the table has rows without an id."""
+    if not description.id_is_nullable:
+        return False
+    table = description.table
+    names = {"table": identifier(table.name), "id": identifier(table.id_column)}
+    [[found]] = connection.run(_WITHOUT_ID.format(**names))
+    return bool(found)
+
+
+def _off_step(description: Description, row_id: int, ids: pd.Series[int]) -> str | None:
+    """Return why ids were not drawn by the INSERT, if they are between those of the sequence."""
+    known = ids.to_numpy() if row_id <= 0 else np.concatenate(([row_id], ids.to_numpy()))
+    if not (np.diff(known) % description.step).any():
+        return None
+    return (
+        f"its sequence has INCREMENT {description.step}, and there are ids between its steps: "
+        "applications draw ids in blocks"
+    )
 
 
 def _gaps(row_id: int, ids: pd.Series[int]) -> Gaps:
@@ -166,15 +191,19 @@ def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -
     """
     firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
     late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
-    filled = batch
-    if len(late.rows):
-        id_column = batch.description.table.id_column
-        rows = pd.concat([batch.rows, late.rows]).sort_values(id_column, ignore_index=True)
+    filled, id_column = batch, batch.description.table.id_column
+    if len(late.frame):
+        rows = pd.concat([batch.rows, late.frame]).sort_values(id_column, ignore_index=True)
         filled = replace(batch, rows=rows)
     if late.more:
-        filled = replace(filled, rows=filled.rows[filled.ids <= late.last_id])
-    filled = replace(filled, rows=filled.rows.iloc[:limit])
+        filled = _up_to(filled, late.frame[id_column].iloc[-1])
+    if limit is not None and len(filled.rows) > limit:
+        filled = _up_to(filled, filled.ids.iloc[limit - 1])
     return replace(filled, more=batch.more or filled.last_id < batch.last_id)
+
+
+def _up_to(batch: Batch, row_id: int) -> Batch:
+    return replace(batch, rows=batch.rows[batch.ids <= row_id])
 
 
 def _below_gaps(

@@ -12,7 +12,8 @@ it, so they hold every version that is older than the mark. A row with a newer v
 not missing. Rows are looked up in the source a second time, so that a row that was deleted
 meanwhile is not reported missing.
 
-A row that landed and is not in the source was deleted: it was there when it landed.
+A row that landed and is not in the source was deleted: it was there when it landed. Rows are
+counted, not ids: of rows that share an id, some may be missing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.reconciliation.contents import NO_IDS, Ids
-from services.reconciliation.landed import Chain, Fault
-from services.reconciliation.source_ids import LOWEST_ID, read_ids, read_still_there
+from services.reconciliation.landed import Chain, Fault, Link
+from services.reconciliation.source_ids import (
+    LOWEST_ID,
+    count_without_id,
+    read_ids,
+    read_still_there,
+)
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
@@ -35,7 +41,7 @@ from shared.snapshot import break_between
 from shared.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
@@ -60,6 +66,7 @@ class Findings:
         pending: how many are in no object, but not missing: the change stream has yet to scan them,
             or they were deleted meanwhile.
         missing: ids of rows that are in the source and have not landed.
+        without_id: how many rows of the source have no id, and so can't land.
         deleted: ids of rows that have landed and were deleted from the source.
         faults: objects and claims that are not as they landed.
         seconds: how long the comparison took.
@@ -73,6 +80,7 @@ class Findings:
     pending: int = 0
     missing: Ids = field(default_factory=lambda: NO_IDS)
     deleted: Ids = field(default_factory=lambda: NO_IDS)
+    without_id: int = 0
     faults: list[Fault] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -107,6 +115,7 @@ def reconcile(
     _compare(chain, connection, findings)
     findings.faults += [Fault(key, "no claim names it") for key in sorted(chain.unclaimed)]
     _look_elsewhere(chain, changes, connection, findings)
+    findings.without_id = count_without_id(known, connection)
     findings.seconds = time.monotonic() - started
     return findings
 
@@ -115,29 +124,59 @@ def _compare(chain: Chain, connection: Connection, findings: Findings) -> None:
     """Count the rows of both sides, and collect the ids that only one side has."""
     missing, deleted = [NO_IDS], [NO_IDS]
     above = LOWEST_ID
-    for up_to, ids in _stretches(chain, findings):
-        findings.rows_landed += len(ids)
+    for links in _stretches(chain, findings):
+        up_to = links[-1].up_to
+        ids = np.concatenate([link.ids for link in links])
         for last, in_source in read_ids(chain.table, above, up_to, connection):
             until = np.searchsorted(ids, last, side="right")
             here, ids = ids[:until], ids[until:]
+            surplus = _without(here, in_source)
+            doubled = surplus[np.isin(surplus, _only_once(in_source))]
+            findings.faults += _doubled(doubled, links)
+            findings.rows_landed += len(here) - len(doubled)
             findings.rows_in_source += len(in_source)
-            missing.append(in_source[~np.isin(in_source, here)])
-            deleted.append(here[~np.isin(here, in_source)])
+            missing.append(_without(in_source, here))
+            deleted.append(surplus[~np.isin(surplus, doubled)])
         above = up_to
     findings.missing, findings.deleted = np.concatenate(missing), np.concatenate(deleted)
 
 
-def _stretches(chain: Chain, findings: Findings) -> Iterator[tuple[int, Ids]]:
-    """Yield the landed ids in stretches of joined batches, each with the id that it goes up to."""
-    ids, count = [NO_IDS], 0
-    for batch in chain.links():
-        findings.faults += batch.faults
-        ids.append(batch.ids)
-        count += len(batch.ids)
+def _stretches(chain: Chain, findings: Findings) -> Iterator[list[Link]]:
+    """Yield the links in stretches that are long enough; the last one goes up to the watermark."""
+    links, count = list[Link](), 0
+    for link in chain.links():
+        findings.faults += link.faults
+        links.append(link)
+        count += len(link.ids)
         if count >= _STRETCH_IDS:
-            yield batch.up_to, np.concatenate(ids)
-            ids, count = [NO_IDS], 0
-    yield chain.watermark, np.concatenate(ids)
+            yield links
+            links, count = [], 0
+    yield [*links, Link(chain.watermark, None, NO_IDS, [])]
+
+
+def _only_once(ids: Ids) -> Ids:
+    """Return those ids that occur only once."""
+    distinct, times = np.unique(ids, return_counts=True)
+    return distinct[times == 1]
+
+
+def _doubled(ids: Ids, links: Sequence[Link]) -> Iterator[Fault]:
+    """Yield a fault for each object with ids that it has twice, and the source once."""
+    ends = [link.up_to for link in links]
+    for number in np.unique(np.searchsorted(ends, ids)).tolist():
+        yield Fault(links[number].key or "", "its ids are duplicated")
+
+
+def _without(rows: Ids, others: Ids) -> Ids:
+    """Return the ids of the rows that have no counterpart among others, both ascending.
+
+    >>> _without(np.array([1, 2, 2, 2, 3]), np.array([2, 3, 4]))
+    array([1, 2, 2])
+    """
+    # The n-th row of an id has a counterpart if others have at least n rows of it.
+    occurrence = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    counterpart = np.searchsorted(others, rows) + occurrence
+    return rows[counterpart >= np.searchsorted(others, rows, side="right")]
 
 
 def _look_elsewhere(
@@ -163,8 +202,8 @@ def _undelivered(
     """Return the ids of the rows that the source still has and the change stream won't deliver."""
     seen = read_survey([table], connection, with_ids=False) if changes else None
     mark = seen.marks.get(table.name) if seen else None
-    if changes is None or mark is None:  # the table has no change stream
-        return read_still_there(table, ids, connection, None)
-    if break_between(changes.done, mark):  # every row goes into it
+    since = changes.done if changes and mark else None  # without either it has no change stream
+    if changes and mark and break_between(since, mark):  # every row goes into it
         return NO_IDS
-    return read_still_there(table, ids, connection, changes.done)
+    # Of rows that share an id some may have landed, so it may come back more often.
+    return ids[np.isin(ids, read_still_there(table, ids, connection, since))]

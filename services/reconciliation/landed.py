@@ -44,7 +44,7 @@ class Link:
     Attributes:
         up_to: the id that the next claim begins at, or the watermark.
         key: the key of its object; None if no claim names one.
-        ids: the ids that have landed, ascending.
+        ids: the ids that have landed, ascending; an id occurs as often as there are rows of it.
         faults: what is wrong with the claim or the object.
     """
 
@@ -122,7 +122,7 @@ class Chain:
             what = f"the object it names ends at {last}, but the chain continues at {up_to}"
             faults.append(Fault(claim, what))
         own = (contents.ids > above) & (contents.ids <= up_to)
-        return Link(up_to, key, np.unique(contents.ids[own]), faults)
+        return Link(up_to, key, np.sort(contents.ids[own]), faults)
 
 
 def get_side_by_side[Item, Result](
@@ -147,7 +147,7 @@ def _faults(contents: Contents, above: int, up_to: int) -> Iterator[str]:
     ids = contents.ids
     if contents.rows != str(len(ids)):
         yield f"it holds {len(ids)} rows, but its metadata says {contents.rows}"
-    if (np.diff(ids) <= 0).any():
-        yield "its ids do not ascend, or are duplicated"
+    if (np.diff(ids) < 0).any():
+        yield "its ids do not ascend"
     if len(strange := ids[(ids <= above) | (ids > up_to)]):
         yield f"{len(strange)} of its ids are not above {above} up to {up_to}, first {strange[0]}"

@@ -30,7 +30,7 @@ def counts(findings: Findings) -> dict[str, int]:
         "rows_landed": findings.rows_landed,
         "elsewhere": findings.elsewhere,
         "pending": findings.pending,
-        "missing": len(findings.missing),
+        "missing": len(findings.missing) + findings.without_id,
         "deleted": len(findings.deleted),
         "broken_objects": len({fault.key for fault in findings.faults}),
     }
@@ -52,6 +52,12 @@ def log(findings: Findings) -> None:
             "Rows of the source have not landed. Replay them, see docs/operating.md",
             extra=table | _some("missing", findings.missing),
         )
+    if findings.without_id:
+        logger.error(
+            "Rows of the source have no id, so they can't land. Give them one, and the column NOT "
+            "NULL",
+            extra=table | {"missing": findings.without_id},
+        )
     if findings.pending:
         logger.warning(
             "Rows wait for the change stream, or were deleted during the reconciliation",
@@ -70,7 +76,8 @@ def emit(found: Sequence[Findings], stage: str) -> None:
     The totals exist because an alarm can't sum over a dimension; they are written even if 0.
     """
     for findings in found:
-        values = {"MissingRows": len(findings.missing), "DeletedRows": len(findings.deleted)}
+        counted = counts(findings)
+        values = {"MissingRows": counted["missing"], "DeletedRows": counted["deleted"]}
         if any(values.values()):
             telemetry.emit(values, {"stage": stage, "table": findings.table})
     totals = [counts(findings) for findings in found]

@@ -1,4 +1,4 @@
-"""Reads which ids a table of the database has: the service's only SQL, in short statements."""
+"""Reads which ids a table of the database has, by short statements: an id for each of its rows."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _IDS = """
 SELECT {proof}, encode(string_agg(int8send(id), ''), 'base64')
 FROM (SELECT t.{id}::bigint AS id FROM {table} AS t WHERE {condition} ORDER BY t.{id}{limit}) AS t
 """
+_WITHOUT_ID = "SELECT {proof}, count(*) FROM {table} AS t WHERE t.{id} IS NULL"
 _BETWEEN = "t.{id} > {above} AND t.{id} <= {up_to}"
 _STILL_THERE = "t.{id} = ANY ('{{{ids}}}'::bigint[]) AND NOT ({excepted})"
 
@@ -38,6 +39,8 @@ def read_ids(
     table: Table, above: int, up_to: int, connection: Connection
 ) -> Iterator[tuple[int, Ids]]:
     """Yield the ids of a range in ascending stretches, each with the id it ends at.
+
+    An id occurs as often as there are rows of it.
 
     Raises:
         SourceError: no such table or id column, no permission, inside a transaction, on a standby.
@@ -48,7 +51,7 @@ def read_ids(
     while more:
         condition = _BETWEEN.format(id=_id(table), above=above, up_to=up_to)
         ids = _read(table, condition, connection, _STATEMENT_IDS)
-        more = len(ids) == _STATEMENT_IDS
+        more = len(ids) >= _STATEMENT_IDS
         above = int(ids[-1]) if more else up_to
         yield above, ids
 
@@ -69,6 +72,20 @@ def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark
     return np.concatenate(found)
 
 
+def count_without_id(table: Table, connection: Connection) -> int:
+    """Return how many rows have no id.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_ids`.
+    """
+    names = {"id": _id(table), "table": identifier(table.name)}
+    _prepare(table, connection)
+    with database_errors(f"Reading the ids of {table.name!r}"):
+        [(proof, count)] = connection.run(_WITHOUT_ID.format(**names, proof=PROOF))
+    prove(table.name, proof, connection)
+    return int(count)
+
+
 def _prepare(table: Table, connection: Connection) -> None:
     with database_errors(f"Reading the ids of {table.name!r}"):
         prepare(connection)
@@ -81,7 +98,8 @@ def _id(table: Table) -> str:
 
 def _read(table: Table, condition: str, connection: Connection, limit: int | None = None) -> Ids:
     names = {"id": _id(table), "table": identifier(table.name)}
-    limited = f" LIMIT {limit}" if limit else ""
+    # Rows of one id are never parted.
+    limited = f" FETCH FIRST {limit} ROWS WITH TIES" if limit else ""
     sql = _IDS.format(**names, proof=PROOF, condition=condition, limit=limited)
     with database_errors(f"Reading the ids of {table.name!r}"):
         [(proof, packed)] = connection.run(sql)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from shared.contracts import schema
 from shared.contracts.contract import load
 from shared.contracts.values import column_faults
@@ -38,7 +40,8 @@ class Violation:
     Attributes:
         column: its name.
         kind: `column missing`, `column added`, `type` or `nullability` (the declaration of the
-            table changed), `value` (it did not, but some values are wrong).
+            table changed), `value` (it did not, but some values are wrong), `unique` (ids occur
+            more than once).
         expected: what the contract says.
         found: what is there instead, in words that never quote a value.
         rows: how many rows of the batch break the contract in this column.
@@ -81,9 +84,9 @@ class Inspector:
         Raises:
             ConfigError: the contract is not valid.
         """
-        if self._contract is None:
-            return
-        for violation in violations(self._contract, batch):
+        contract = self._contract
+        found = violations(contract, batch) if contract else []
+        for violation in [*id_violations(batch), *found]:
             key = (violation.column, violation.kind)
             if key not in self.reported:
                 self.reported.add(key)
@@ -102,6 +105,21 @@ class Inspector:
                 extra={"table": self.table.name},
             )
         return contract
+
+
+def id_violations(batch: Batch) -> list[Violation]:
+    """Return what is wrong with the ids, which every table must have, contract or not."""
+    name, ids = batch.description.table.id_column, batch.ids.to_numpy()
+    repeated = np.flatnonzero(ids[1:] == ids[:-1]) + 1
+    found = []
+    if batch.lacks_ids:
+        lacking = f"{_NULLABILITY[True]}, and rows without an id, which never land"
+        found.append(Violation(name, "nullability", _NULLABILITY[False], lacking, 0, []))
+    if len(repeated):
+        first = np.unique(ids[repeated])[:_FIRST_IDS].tolist()
+        what = "ids that occur more than once: no unique index keeps them apart"
+        found.append(Violation(name, "unique", "a unique index", what, len(repeated), first))
+    return found
 
 
 def violations(contract: Contract, batch: Batch) -> list[Violation]:

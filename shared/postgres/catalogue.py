@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 # One row per column: its name, its declared type, the type and category of its values (for a
 # domain, those of the base type), whether it may be NULL, the sequences that its default draws from
-# and their options, and whether the table or a child of it has values stored out of line (TOAST).
-# The sequences are the one that the column owns (serial, identity) and the one that its default
-# names; usually they are the same.
+# and their options, and whether logical replication fills the table or a child of it. The sequences
+# are the one that the column owns (serial, identity) and the one that its default names; usually
+# they are the same.
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typcategory,
        NOT a.attnotnull, drawn.*, (
@@ -27,8 +27,7 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typca
         SELECT to_regclass({name})::oid AS oid
         UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
     )
-    SELECT coalesce(sum(pg_relation_size(nullif(reltoastrelid, 0))), 0) > 0
-    FROM pg_class JOIN family USING (oid)
+    SELECT count(*) > 0 FROM pg_subscription_rel JOIN family ON srrelid = oid
 )
 FROM pg_attribute AS a
 CROSS JOIN LATERAL (
@@ -86,15 +85,20 @@ class Description:
         table: the table.
         columns: its columns, in order.
         sequences: the oids of the sequences that its ids are drawn from.
+        step: by how much each id that is drawn exceeds the one before, 1 if that is not known.
         broken_assumption: why its ids may be drawn out of order, or None.
-        has_long_rows: whether some values are stored out of line (TOAST).
     """
 
     table: Table
     columns: tuple[Column, ...]
-    sequences: tuple[int, ...]
-    broken_assumption: str | None
-    has_long_rows: bool
+    sequences: tuple[int, ...] = ()
+    step: int = 1
+    broken_assumption: str | None = None
+
+    @property
+    def id_is_nullable(self) -> bool:
+        """Whether there may be rows without an id."""
+        return any(each.nullable for each in self.columns if each.name == self.table.id_column)
 
 
 def read_description(table: Table, connection: Connection) -> Description:
@@ -124,26 +128,24 @@ def read_description(table: Table, connection: Connection) -> Description:
             f"Table {table.name!r} has no integer column {table.id_column!r}, which orders its "
             "rows. Restore the column, or take the table out of the tables to ingest."
         )
-    [(sequences, *drawn, has_long_rows)] = [row[5:] for row in found if row[0] == table.id_column]
+    [(sequences, *drawn)] = [row[5:] for row in found if row[0] == table.id_column]
     return Description(
         table,
         tuple(columns.values()),
         tuple(sequences or ()),
+        max(1, drawn[0] or 1),
         _broken_assumption(*drawn),
-        has_long_rows,
     )
 
 
 def _broken_assumption(
-    increment: int | None,
-    cache: int | None,
-    cycle: bool | None,
+    increment: int | None, cache: int | None, cycle: bool | None, is_subscribed: bool
 ) -> str | None:
-    if increment is None:
-        return "its ids are not drawn from a sequence"
     faults = {
-        f"its sequence has CACHE {cache}: sessions draw ids in blocks": cache != 1,
-        f"its sequence descends by {-increment}": increment < 0,
+        "logical replication fills it: its rows have another server's ids": is_subscribed,
+        "its ids are not drawn from a sequence": increment is None,
+        f"its sequence has CACHE {cache}: sessions draw ids in blocks": cache not in {None, 1},
+        f"its sequence descends by {-(increment or 0)}": (increment or 0) < 0,
         "its sequence cycles": bool(cycle),
     }
     return "; ".join(fault for fault, present in faults.items() if present) or None

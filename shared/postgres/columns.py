@@ -51,7 +51,7 @@ _INFINITIES = {2**63 - 1: "infinity", -(2**63): "-infinity"}
 
 
 class MiscountError(Exception):
-    """A column has fewer or more values than there are rows: read them again with `careful`."""
+    """A column's values can't be told apart, or one is too long: read them with `careful`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +68,64 @@ class _Codec:
 
 
 class _Kind(NamedTuple):
-    """How columns of one type are fetched and decoded.
+    """How columns of one type are measured, fetched and decoded.
 
     Attributes:
-        quick: right if no value is NULL or contains the separator; if not, the count is wrong.
+        quick: right if no value is NULL, contains the separator, or is longer than {longest}; if
+            not, it raises a MiscountError or the count is wrong.
+        nullable: the same for columns that may have NULLs.
         careful: right for all values.
+        length: SQL for a value's length in bytes; None if all are short.
+        rendering: SQL that makes text of the column {c}, if only its text tells its length. All
+            else then takes that text for the column.
     """
 
     quick: _Codec
+    nullable: _Codec
     careful: _Codec
+    length: str | None = None
+    rendering: str | None = None
 
 
-def aggregates(columns: Sequence[Column], *, careful: bool = True) -> Iterator[str]:
-    """Yield the SQL expression that fetches each column, for `decode_frame`."""
+def aggregates(
+    columns: Sequence[Column], *, careful: bool = True, longest: int = 0
+) -> Iterator[str]:
+    """Yield the SQL expression that fetches each column, for `decode_frame`.
+
+    Args:
+        columns: the table's columns, as `rendered` returns them.
+        careful: whether to fetch whatever the values are.
+        longest: how long a value may be, in bytes, if it is fetched without care.
+    """
     for column in columns:
-        yield _codec(column, careful=careful).aggregate.format(c=identifier(column.name))
+        aggregate = _codec(column, careful=careful).aggregate
+        yield aggregate.format(c=identifier(column.name), longest=longest)
+
+
+def rendered(columns: Sequence[Column]) -> Iterator[str]:
+    """Yield SQL for each column of the rows `t`: as it is, or its text if that tells its length."""
+    for column in columns:
+        name, rendering = identifier(column.name), _kind(column).rendering
+        yield f"{rendering.format(c=f't.{name}')} AS {name}" if rendering else f"t.{name}"
+
+
+def has_rendered(columns: Sequence[Column]) -> bool:
+    """Tell whether there is a column of which only the text tells its length."""
+    return any(_kind(column).rendering for column in columns)
+
+
+def lengths(columns: Sequence[Column]) -> list[str]:
+    """Return SQL for the length in bytes of each column of the rows `t` that may be long.
+
+    What a value takes in storage says little: it may be compressed a hundredfold, or computed. The
+    length of text and bytea is in the value's header, so it costs next to nothing to ask for.
+    """
+    found = []
+    for column in columns:
+        kind, name = _kind(column), f"t.{identifier(column.name)}"
+        if kind.length:
+            found.append(kind.length.format(c=(kind.rendering or "{c}").format(c=name)))
+    return found
 
 
 def decode_frame(
@@ -109,20 +152,45 @@ def decode_frame(
 
 def _codec(column: Column, *, careful: bool) -> _Codec:
     kind = _kind(column)
-    return kind.careful if careful or column.nullable else kind.quick
+    if careful:
+        return kind.careful
+    return kind.nullable if column.nullable else kind.quick
 
 
 def _kind(column: Column) -> _Kind:
     if column.category == "A":
         return _ARRAY
-    if column.category in "CER":  # composite, enum, range: users' types may have any name
+    if column.category == "E":  # users' types may have any name
+        return _SHORT
+    if column.category in "CR":  # composite, range
         return _SPELLED
-    return _KINDS.get(column.base, _STRING if column.category == "S" else _SPELLED)
+    if column.type_name.startswith("numeric("):
+        return _SHORT_NUMERIC
+    return _KINDS.get(column.base, _OTHER_STRING if column.category == "S" else _SPELLED)
 
 
 def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
     codec = _Codec(aggregate, decode)
-    return _Kind(codec, codec)
+    return _Kind(codec, codec, codec)
+
+
+def _long(
+    text: str,
+    decode: Callable[[str | None], Any],
+    length: str = "octet_length({c})",
+    rendering: str | None = None,
+) -> _Kind:
+    """Return the codecs of texts that may be long; a 0 stands for one that is too long.
+
+    Args:
+        text: SQL for a value as it is fetched.
+        decode: see `_Codec`.
+        length: see `_Kind`.
+        rendering: see `_Kind`.
+    """
+    value = f"CASE WHEN {length} > {{longest}} THEN to_json(0) ELSE to_json({text}) END"
+    quick = _Codec(f"json_agg({value})::text", decode)
+    return _Kind(quick, quick, _Codec(f"json_agg({text})::text", decode), length, rendering)
 
 
 def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Kind:
@@ -145,10 +213,8 @@ def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Ki
 
     value = f"{send}({{c}})"
     value_or_null = rf"coalesce('\x01'::bytea || {value}, '\x{'00' * record.itemsize}')"
-    return _Kind(
-        _Codec(f"encode(string_agg({value}, ''), 'hex')", quick),
-        _Codec(f"encode(string_agg({value_or_null}, ''), 'hex')", careful),
-    )
+    any_value = _Codec(f"encode(string_agg({value_or_null}, ''), 'hex')", careful)
+    return _Kind(_Codec(f"encode(string_agg({value}, ''), 'hex')", quick), any_value, any_value)
 
 
 def _integers(numbers: Array, nulls: Array) -> Any:
@@ -219,26 +285,57 @@ def _separated(text: str | None) -> pd.Series[Any]:
 
 
 def _texts(array: str | None) -> pd.Series[Any]:
-    return _objects(json.loads(array or "[]"))
+    return _objects(_elements(array))
 
 
 def _embedded(array: str | None) -> pd.Series[Any]:
-    return _objects([None if text is None else Json(text) for text in json.loads(array or "[]")])
+    return _objects([None if text is None else Json(text) for text in _elements(array)])
 
 
-# json_agg({c}) keeps the trailing blanks of a char(n), which {c}::text would strip.
-_STRING = _always("json_agg({c})::text", _texts)
-# The quick codec writes a NULL as a separator, which counts as two values. So the count is too high
-# wherever there is a NULL, whatever separators the other values contain. A NOT NULL column may hold
-# NULLs from before its constraint, if that is NOT VALID.
-_SPELLED = _Kind(
-    _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated),
-    _Codec("json_agg({c}::text)::text", _texts),
+def _elements(array: str | None) -> list[str | None]:
+    texts: list[Any] = json.loads(array or "[]")
+    if 0 in texts:
+        raise MiscountError
+    return texts
+
+
+_SHORT_TYPES = (
+    *("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "macaddr", "macaddr8"),
+    *("money", "oid", "xid", "xid8", "name"),
 )
+# The quick codecs write a NULL, or what is too long, as a separator, which counts as two values. So
+# the count is too high wherever there is one, whatever separators the other values contain. A NOT
+# NULL column may hold NULLs from before its constraint, if that is NOT VALID.
+_ANY_TEXT = _Codec("json_agg({c}::text)::text", _texts)
+_SHORT = _Kind(
+    _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated), _ANY_TEXT, _ANY_TEXT
+)
+_TEXT = _long("{c}::text", _texts)._replace(
+    quick=_Codec(
+        r"string_agg(CASE WHEN octet_length({c}) <= {longest} THEN {c}::text ELSE E'\x1f' END, "
+        r"E'\x1f')",
+        _separated,
+    )
+)
+_SPELLED = _TEXT._replace(rendering="{c}::text")
+# json_agg({c}) keeps the trailing blanks of a char(n), which {c}::text would strip.
+_STRING = _long("{c}", _texts)
+_OTHER_STRING = _STRING._replace(rendering="to_json({c}) #>> '{{}}'")
 # json keeps its text as it was entered, which may have line breaks between tokens.
-_JSON = _always(r"json_agg(translate({c}::text, E'\n\r', '  '))::text", _embedded)
-_ARRAY = _always(r"json_agg(translate(to_json({c})::text, E'\n\r', '  '))::text", _embedded)
+_JSON = _long(r"translate({c}, E'\n\r', '  ')", _embedded, rendering="{c}::text")
+_ARRAY = _JSON._replace(rendering="to_json({c})::text")
 _FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", _floats)
+_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", _decimals)
+_QUICK_NUMERIC = _Codec(
+    "string_agg(CASE WHEN octet_length({c}) > {longest} THEN ',' ELSE coalesce({c}, '') END, ',')",
+    _decimals,
+)
+_NUMERIC = _SHORT_NUMERIC._replace(
+    quick=_QUICK_NUMERIC,
+    nullable=_QUICK_NUMERIC,
+    length="octet_length({c})",
+    rendering="{c}::text",
+)
 _KINDS = {
     "int2": _packed("int2send", ">i2", _integers),
     "int4": _packed("int4send", ">i4", _integers),
@@ -248,12 +345,16 @@ _KINDS = {
     "bool": _always(
         "string_agg(CASE {c} WHEN true THEN 't' WHEN false THEN 'f' ELSE 'n' END, '')", _booleans
     ),
-    "numeric": _always("string_agg(coalesce({c}::text, ''), ',')", _decimals),
+    "numeric": _NUMERIC,
     "float4": _FLOAT,
     "float8": _FLOAT,
-    "text": _SPELLED,
-    "varchar": _SPELLED,
+    "bpchar": _STRING,
+    "text": _TEXT,
+    "varchar": _TEXT,
     "json": _JSON,
     "jsonb": _JSON,
-    "bytea": _always(r"json_agg(translate(encode({c}, 'base64'), E'\n', ''))::text", _texts),
+    "bytea": _long(
+        r"translate(encode({c}, 'base64'), E'\n', '')", _texts, "(octet_length({c}) / 3 + 1) * 4"
+    ),
+    **dict.fromkeys(_SHORT_TYPES, _SHORT),
 }

@@ -36,7 +36,8 @@ SELECT coalesce(max({id}), {up_to}), coalesce(bool_or(is_new), false),
        {proof}
 FROM (
     SELECT t.{id}, {condition} AS is_new FROM {table} AS t
-    WHERE t.{id} > {above} AND t.{id} <= {up_to} ORDER BY t.{id} LIMIT {limit}
+    WHERE t.{id} > {above} AND t.{id} <= {up_to} ORDER BY t.{id}
+    FETCH FIRST {limit} ROWS WITH TIES
 ) AS stretch
 """
 # The same for a range of at most {limit} ids, which needs no ORDER BY.

@@ -83,7 +83,7 @@ LATER: dict[str, dict[str, Any]] = {
 
 
 def batch_of(table, columns, frame):
-    return Batch(Description(Table(table), tuple(columns), (), None, has_long_rows=False), frame)
+    return Batch(Description(Table(table), tuple(columns)), frame)
 
 
 def found_broken(table, contract, frame):

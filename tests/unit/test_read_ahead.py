@@ -39,7 +39,7 @@ class Source:
 
 
 def batch(table: str, *ids: int, more: bool = False) -> Batch:
-    description = Description(Table(table), (), (), None, has_long_rows=False)
+    description = Description(Table(table), ())
     return Batch(description, pd.DataFrame({f"{table}_id": ids}), more=more)
 
 

@@ -248,5 +248,5 @@ def parse_key(key: str) -> Key:
 def batch_of(frame: pd.DataFrame, *, more: bool = False) -> Batch:
     """Return rows of the table as a read returns them."""
     columns = tuple(Column(str(name), "integer", "int4", "N", nullable=False) for name in frame)
-    description = Description(TABLE, columns, (), None, has_long_rows=False)
+    description = Description(TABLE, columns)
     return Batch(description, frame, more=more)

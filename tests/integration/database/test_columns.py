@@ -14,7 +14,8 @@ from services.ingestion import get_table_data, ingest
 from services.ingestion.new_rows import read_new_rows
 from shared import tables as our
 from shared.jsonlines import to_json_lines
-from shared.postgres import reader as row_reader
+from shared.postgres import reader as reader_module
+from shared.postgres import statement
 from tests.helpers.oracle import landed
 from tests.helpers.writers.pg_tables import Column, Table, assert_lines_hold, tables
 from tests.helpers.writers.pg_types import SCHEMA, TYPES
@@ -263,9 +264,9 @@ def test_nor_are_late_rows_lost_where_long_ones_end_a_batch(
     late = data.draw(st.sets(st.integers(1, rows - 1)))
     text = next(type_ for type_ in TYPES if type_.name == "text")
     lengths = data.draw(st.lists(st.integers(0, 9000), min_size=rows, max_size=rows))
-    # Not to be compressed: PostgreSQL then keeps the long ones aside.
     values = [("".join(chr(33 + n * n * 7 % 9001) for n in range(size)),) for size in lengths]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(row_reader, "BATCH_BYTES", 10_000)
+        for module, name in ((reader_module, "BATCH_BYTES"), (statement, "STATEMENT_BYTES")):
+            patch.setattr(module, name, 10_000)
         check_late(Table("long", [Column("note", text, False)], values), late,
                    writer, late_writer, reader, 50)  # fmt: skip

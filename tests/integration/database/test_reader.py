@@ -9,7 +9,8 @@ import pytest
 from services.ingestion import get_table_data
 from services.ingestion.new_rows import read_new_rows
 from shared.jsonlines import to_json_lines
-from shared.postgres import reader as row_reader
+from shared.postgres.catalogue import read_description
+from shared.postgres.reader import read_batch
 from shared.tables import Table
 
 
@@ -44,14 +45,120 @@ def test_long_rows_come_in_batches_of_bounded_size(database):
     assert found == [(n, 5_000_000) for n in range(1, 21)]
 
 
-def test_rows_that_grow_longer_are_noticed_before_many_are_read(database, monkeypatch):
-    monkeypatch.setattr(row_reader, "_FIRST_VALUES", 20)
-    monkeypatch.setattr(row_reader, "BATCH_BYTES", 5000)
-    database.connect().run("CREATE TABLE growing (growing_id serial PRIMARY KEY, name text)")
-    database.connect().run(
+def small(monkeypatch, statement, batch):
+    monkeypatch.setattr("shared.postgres.statement.STATEMENT_BYTES", statement)
+    monkeypatch.setattr("shared.postgres.reader.STATEMENT_BYTES", statement)
+    monkeypatch.setattr("shared.postgres.reader.BATCH_BYTES", batch)
+
+
+def test_a_batch_ends_with_the_row_that_reaches_its_limit(database, monkeypatch):
+    small(monkeypatch, 5000, 5000)
+    writer = database.connect()
+    writer.run("CREATE TABLE growing (growing_id serial PRIMARY KEY, name text)")
+    writer.run(
         "INSERT INTO growing (name) SELECT CASE WHEN n > 15 THEN repeat('a', 1500) END "
         "FROM generate_series(1, 500) AS n"
     )
     batch = read_new_rows(Table("growing"), 0, database.connect("reader"), 400)
-    assert len(batch.rows) == 10 + 20
+    assert len(batch.rows) == 15 + 4
     assert batch.more
+
+
+# Values that take little room: compressed in line, or made by what they say. A NULL between two.
+LONG = {
+    "text": ("text", "repeat('é', 700)"),
+    "varchar": ("varchar", "repeat('x', 1000)"),
+    "char": ("char(1000)", "'x'"),
+    "bytea": ("bytea", "decode(repeat('00', 750), 'hex')"),
+    "json": ("json", "json_build_object('n', repeat('x', 1000))"),
+    "jsonb": ("jsonb", "jsonb_build_object('n', repeat('x', 1000))"),
+    "numeric": ("numeric", "power(10::numeric, 1000)"),
+    "array": ("int[]", "array_fill(1, ARRAY[500])"),
+    "texts": ("text[]", "ARRAY[repeat('x', 1000)]"),
+    "range": ("numrange", "numrange(1, power(10::numeric, 1000))"),
+    "composite": ("pair", "ROW(1, repeat('x', 1000))::pair"),
+    "bits": ("bit varying", "repeat('1', 1000)::bit varying"),
+    "domain": ("document", "jsonb_build_object('n', repeat('x', 1000))"),
+    "xml": ("tsvector", "to_tsvector('simple', repeat('x', 1000))"),
+}
+TYPES = "CREATE TYPE pair AS (n int, note text); CREATE DOMAIN document AS jsonb"
+
+
+@pytest.mark.parametrize(("type_", "value"), LONG.values(), ids=LONG)
+def test_no_statement_reads_more_than_it_may(database, monkeypatch, type_, value):
+    small(monkeypatch, 5_000, 20_000)
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run(f"{TYPES}; CREATE TABLE thing (thing_id serial PRIMARY KEY, a {type_}, b {type_})")
+    writer.run(
+        f"INSERT INTO thing (a, b) SELECT {value}, CASE WHEN n % 3 > 0 THEN {value} END "
+        "FROM generate_series(1, 60) AS n"
+    )
+    sizes = note_sizes(reader)
+    found, batch = list[int](), None
+    while batch is None or batch.more:
+        batch = read_new_rows(Table("thing"), found[-1] if found else 0, reader, 50_000)
+        found += batch.ids.tolist()
+        assert batch.size < 20_000 + 3_000
+    assert found == [*range(1, 61)]
+    assert len(sizes) > 10
+    assert max(sizes) < 5_000 + 3_000
+
+
+def note_sizes(session):
+    """Note how many bytes each statement that reads rows returns."""
+    run, sizes = session.run, []
+
+    def note(sql, **options):
+        rows = run(sql, **options)
+        if "AS batch" in sql:
+            sizes.append(sum(len((value or "").encode()) for value in rows[0][4:]))
+        return rows
+
+    session.run = note
+    return sizes
+
+
+def test_a_virtual_column_is_measured_too(database, monkeypatch):
+    small(monkeypatch, 5_000, 20_000)
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run(
+        "CREATE TABLE thing (thing_id serial PRIMARY KEY, n int, "
+        "long text GENERATED ALWAYS AS (repeat('x', n)) VIRTUAL)"
+    )
+    writer.run("INSERT INTO thing (n) SELECT 1000 FROM generate_series(1, 40)")
+    sizes = note_sizes(reader)
+    batch = read_new_rows(Table("thing"), 0, reader, 50_000)
+    assert 20 <= len(batch.rows) <= 25
+    assert max(sizes) < 7_000
+
+
+EXTREMES = [-(2**63) + 1, -1, 0, 2**63 - 2, 2**63 - 1]
+
+
+@pytest.mark.parametrize("type_", ["int", "text", "jsonb"])
+@pytest.mark.parametrize("statement", [1, 8_000_000])
+def test_the_lowest_and_the_highest_id_are_read(database, monkeypatch, type_, statement):
+    small(monkeypatch, statement, 32_000_000)
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run(f"CREATE TABLE thing (thing_id bigint PRIMARY KEY, a {type_})")
+    for row_id in EXTREMES:
+        writer.run(f"INSERT INTO thing VALUES ({row_id}, '1')")
+    description = read_description(Table("thing"), reader)
+    found = read_batch(description, reader, "{table} AS t WHERE t.{id} > {row_id}", -(2**63) + 1)
+    assert found.ids.tolist() == EXTREMES[1:]
+
+
+@pytest.mark.parametrize("type_", ["int", "text", "jsonb"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, None])
+@pytest.mark.parametrize("statement", [1, 8_000_000])
+def test_rows_of_one_id_are_never_parted(database, monkeypatch, type_, limit, statement):
+    small(monkeypatch, statement, 32_000_000)
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run(f"CREATE TABLE thing (thing_id int NOT NULL, a {type_})")
+    ids = [1, 2, 2, 2, 3, 3, 5, 5, 6]
+    writer.run(f"INSERT INTO thing SELECT unnest(ARRAY{ids}), '1'")
+    found, batch = list[int](), None
+    while batch is None or batch.more:
+        batch = read_new_rows(Table("thing"), found[-1] if found else 0, reader, limit)
+        found += batch.ids.tolist()
+    assert found == ids

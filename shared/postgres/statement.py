@@ -1,0 +1,186 @@
+"""The statement that reads rows of a table, and what proves that it read them exactly.
+
+The quick statement takes the rows for short. If one is long, it is replaced by a careful one, which
+measures the rows before it reads them, and ends with the row that reaches its limit. Rows with the
+same id are never parted: a read that goes on above that id would skip the rest of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pg8000.exceptions import DatabaseError
+from pg8000.native import identifier, literal
+
+from shared.errors import SourceUnavailableError
+from shared.postgres.catalogue import read_description
+from shared.postgres.columns import MiscountError, aggregates, decode_frame, lengths, rendered
+from shared.postgres.proof import PROOF, prove
+from shared.postgres.refusals import sqlstate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from pg8000.native import Connection
+
+    from shared.postgres.catalogue import Description
+
+STATEMENT_BYTES = 8_000_000  # a statement ends before it, or with the row that reaches it
+# In a quick statement no value is longer than so many times what it may be on the average.
+_LONGER = 4
+
+# Rows as one row of aggregates, one per column; with the columns that they have, because the
+# description of the table is older. Nothing can change the columns while a statement reads it.
+_ROWS = """
+{cut}SELECT count(*), {proof}, {is_cut}, (
+    SELECT json_agg(json_build_array(attname, format_type(atttypid, atttypmod)) ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = to_regclass({name}) AND attnum > 0 AND NOT attisdropped
+), {aggregates}
+FROM ({rows}) AS batch
+"""
+_IN_ORDER = "SELECT {columns} FROM {rows} ORDER BY t.{id}{limit}"
+_LIMIT = " FETCH FIRST {limit} ROWS WITH TIES"
+# As long as a name can be, so that no table has it: the name of its id column would be longer.
+_CUT = "cut".ljust(63, "_")
+# The id of the row that reaches the limit, if one does. The window has no order, so that it takes
+# the rows in the order they have, and measures none behind that row.
+_WITH_CUT = """\
+WITH {cut} AS MATERIALIZED (
+    SELECT id FROM (
+        SELECT id, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) AS bytes FROM ({measured}) AS one
+    ) AS sums WHERE bytes >= {size} LIMIT 1
+)
+"""
+_UP_TO_CUT = """(SELECT t.* FROM {rows}) AS t
+WHERE t.{id} <= coalesce((SELECT id FROM {cut}), 9223372036854775807)"""
+
+# undefined_column, undefined_function, datatype_mismatch: a column is gone or of another type.
+_OTHER_COLUMNS = {"42703", "42883", "42804"}
+
+
+class Rows(NamedTuple):
+    """What a statement has read.
+
+    Attributes:
+        frame: the rows, ascending by id, in the types that `shared.postgres.columns` lists.
+        size: how many bytes the server sent for them.
+        more: whether there may be more rows.
+        careful: whether it took the careful statement.
+    """
+
+    frame: pd.DataFrame
+    size: int
+    more: bool
+    careful: bool
+
+
+def read_rows(
+    description: Description,
+    connection: Connection,
+    rows_sql: str,
+    limit: int | None,
+    *,
+    careful: bool = False,
+    **bounds: int | str,
+) -> Rows:
+    """Read rows by one statement, and by a second, careful one if the first miscounts.
+
+    Args:
+        description: the table's.
+        connection: a session in autocommit, on a primary.
+        rows_sql: what follows FROM: it names the rows `t`, and may end in a WHERE. `format` fills
+            in {table}, {id}, {limit} and the `bounds`.
+        limit: with how many rows to end, or with the last one of the same id; None for no limit.
+        careful: whether to begin with the careful statement.
+        bounds: values of what else `rows_sql` contains.
+
+    Raises:
+        SourceError: inside a transaction, on a standby, in a session that is not ours.
+        SourceUnavailableError: the table was declared anew since it was described.
+    """
+    statement = _Statement(description, connection, rows_sql, limit, bounds)
+    if not careful and limit is not None:
+        with suppress(MiscountError):
+            return statement.read(careful=False)
+    return statement.read(careful=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One statement that reads rows, see `read_rows`."""
+
+    description: Description
+    connection: Connection
+    rows_sql: str
+    limit: int | None
+    bounds: Mapping[str, int | str]
+
+    def read(self, *, careful: bool) -> Rows:
+        """Return the rows; see `columns.decode_frame` for `careful` and the MiscountError."""
+        name, columns = self.description.table.name, self.description.columns
+        try:
+            [row] = self.connection.run(self._sql(careful=careful))
+        except DatabaseError as error:
+            if self._is_declared_anew(error):
+                raise _declared_anew(name) from error
+            raise
+        count, proof, is_cut, declared, *values = row
+        prove(name, proof, self.connection)
+        if declared != [[column.name, column.type_name] for column in columns]:
+            raise _declared_anew(name)
+        size = sum(map(_octets, values))
+        if size > STATEMENT_BYTES and not careful and lengths(columns):
+            raise MiscountError
+        frame = decode_frame(columns, count, values, careful=careful)
+        more = is_cut or (self.limit is not None and count >= self.limit)
+        return Rows(frame, size, more, careful)
+
+    def _is_declared_anew(self, error: DatabaseError) -> bool:
+        """Tell whether the statement failed because the table has other columns by now."""
+        if sqlstate(error) not in _OTHER_COLUMNS:
+            return False
+        now = read_description(self.description.table, self.connection)
+        return now.columns != self.description.columns
+
+    def _sql(self, *, careful: bool) -> str:
+        table, columns = self.description.table, self.description.columns
+        names = {
+            "table": identifier(table.name),
+            "id": identifier(table.id_column),
+            "limit": "" if self.limit is None else _LIMIT.format(limit=int(self.limit)),
+            "cut": _CUT,
+        }
+        rows = self.rows_sql.format(**names, **self.bounds)
+        measures, cut, longest = lengths(columns), "", 0
+        if measures and careful:
+            bytes_ = " + ".join(f"coalesce({length}, 0)" for length in measures)
+            one = f"t.{names['id']} AS id, {bytes_} AS bytes"
+            measured = _IN_ORDER.format(**names, columns=one, rows=rows)
+            cut = _WITH_CUT.format(cut=_CUT, measured=measured, size=STATEMENT_BYTES)
+            rows = _UP_TO_CUT.format(**names, rows=rows)
+        elif measures and self.limit:
+            longest = _LONGER * STATEMENT_BYTES // (self.limit * len(measures))
+        return _ROWS.format(
+            name=literal(names["table"]),
+            cut=cut,
+            is_cut=f"EXISTS (SELECT FROM {_CUT})" if cut else "false",
+            proof=PROOF,
+            aggregates=", ".join(aggregates(columns, careful=careful, longest=longest)),
+            rows=_IN_ORDER.format(**names, columns=", ".join(rendered(columns)), rows=rows),
+        )
+
+
+def _octets(value: str | None) -> int:
+    if value is None:
+        return 0
+    return len(value) if value.isascii() else len(value.encode())
+
+
+def _declared_anew(name: str) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"{name!r} was declared anew while it was read. Nothing is lost: the next run reads it as "
+        "it is now."
+    )
