@@ -7,7 +7,8 @@ JSON lacks, become strings; missing values become null:
     {"payment_id":1,"amount":1.50,"paid":null}\n
 
 To be fast, members, `,"name":value`, are made column by column and then joined into lines, in
-groups of rows so small that their members stay in the processor's cache.
+groups of rows so small that their members stay in the processor's cache, if the rows are short, and
+that their texts take little memory, if they are long.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     type Array = np.ndarray[Any, Any]
     type Members = Callable[[slice], list[bytes]]  # of some of a column's rows
 
-_GROUP_ROWS = 500
+_LONG_TEXT = 100_000  # of which it pays to look whether it needs escapes
+_FIRST_ROWS, _GROUP_ROWS, _GROUP_BYTES = 10, 500, 1_000_000
 
 # JSON allows these unescaped, but readers that split text into lines (str.splitlines) split there.
 _LINE_BREAKS = {
@@ -79,9 +81,11 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
     for name, values in frame.items():
         start = f"{',' if columns else '{'}{encode_basestring(str(name))}:"
         columns.append(_column(start, values))
-    lines = BytesIO()
-    for first in range(0, len(frame), _GROUP_ROWS):
-        lines.write(_group(columns, slice(first, first + _GROUP_ROWS)))
+    lines, done, rows = BytesIO(), 0, _FIRST_ROWS
+    while done < len(frame):
+        lines.write(_group(columns, slice(done, done + rows)))
+        done += rows
+        rows = max(1, min(_GROUP_ROWS, _GROUP_BYTES * done // lines.tell()))
     return lines.getvalue()
 
 
@@ -217,7 +221,14 @@ def _strings(values: list[str]) -> str:
     text = "\x7f".join(values)
     if text.count("\x7f") >= len(values):
         return "\n".join(map(encode_basestring, values))
+    if len(text) > _LONG_TEXT and not _has_escapes(text):
+        return f'"{text.replace("\x7f", '"\n"')}"'
     return encode_basestring(text).replace("\x7f", '"\n"')
+
+
+def _has_escapes(text: str) -> bool:
+    octets = np.frombuffer(text.encode(), np.uint8)
+    return bool(((octets < 0x20) | (octets == ord('"')) | (octets == ord("\\"))).any())
 
 
 def _decimals(values: list[Decimal]) -> str:

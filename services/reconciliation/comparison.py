@@ -157,7 +157,8 @@ def _stretches(chain: Chain, findings: Findings) -> Iterator[list[Link]]:
 def _only_once(ids: Ids) -> Ids:
     """Return those ids that occur only once."""
     distinct, times = np.unique(ids, return_counts=True)
-    return distinct[times == 1]
+    once: Ids = distinct[times == 1]
+    return once
 
 
 def _doubled(ids: Ids, links: Sequence[Link]) -> Iterator[Fault]:

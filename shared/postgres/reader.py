@@ -44,7 +44,7 @@ class Batch:
         description: the table's.
         rows: the rows, ascending by id, in the types that `shared.postgres.columns` lists; if there
             are none, an empty frame with the table's columns.
-        size: how many bytes the server sent for them.
+        size: how many bytes the server's answers took in memory.
         more: whether the next read may find more.
         held_back: how many rows were read but left out of `rows`, because a transaction that is
             still open may yet fill a gap below them.

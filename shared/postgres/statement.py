@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
 from pg8000.exceptions import DatabaseError
@@ -66,7 +67,8 @@ class Rows(NamedTuple):
 
     Attributes:
         frame: the rows, ascending by id, in the types that `shared.postgres.columns` lists.
-        size: how many bytes the server sent for them.
+        size: how many bytes the server's answer took in memory: four times as many as were sent, if
+            there is one emoji in a text.
         more: whether there may be more rows.
         careful: whether it took the careful statement.
     """
@@ -131,12 +133,15 @@ class _Statement:
         prove(name, proof, self.connection)
         if declared != [[column.name, column.type_name] for column in columns]:
             raise _declared_anew(name)
-        size = sum(map(_octets, values))
-        if size > STATEMENT_BYTES and not careful and lengths(columns):
+        if (
+            not careful
+            and lengths(columns)
+            and sum(map(len, filter(None, values))) > STATEMENT_BYTES
+        ):
             raise MiscountError
         frame = decode_frame(columns, count, values, careful=careful)
         more = is_cut or (self.limit is not None and count >= self.limit)
-        return Rows(frame, size, more, careful)
+        return Rows(frame, sum(map(getsizeof, values)), more, careful)
 
     def _is_declared_anew(self, error: DatabaseError) -> bool:
         """Tell whether the statement failed because the table has other columns by now."""
@@ -171,12 +176,6 @@ class _Statement:
             aggregates=", ".join(aggregates(columns, careful=careful, longest=longest)),
             rows=_IN_ORDER.format(**names, columns=", ".join(rendered(columns)), rows=rows),
         )
-
-
-def _octets(value: str | None) -> int:
-    if value is None:
-        return 0
-    return len(value) if value.isascii() else len(value.encode())
 
 
 def _declared_anew(name: str) -> SourceUnavailableError:

@@ -508,6 +508,8 @@ def test_objects_of_long_rows_are_bounded_too(place, monkeypatch):
     place.run()
     for module in ("shared.postgres.reader", "services.ingestion.change_scan"):
         monkeypatch.setattr(f"{module}.BATCH_BYTES", 30_000)
+    for module in ("shared.postgres.reader", "shared.postgres.statement"):
+        monkeypatch.setattr(f"{module}.STATEMENT_BYTES", 9_000)
     # Of what can't be compressed.
     noise = "SELECT string_agg(md5(thing_id || n::text), '') FROM generate_series(1, 280) AS n"
     write(place, f"UPDATE thing SET name = ({noise})")

@@ -31,7 +31,7 @@ def is_statement(step: str) -> bool:
 
 
 def is_read(step: str) -> bool:
-    return "WITH cut" in step
+    return "SELECT count(*), concat_ws" in step
 
 
 def puts_an_object(step: str) -> bool:
