@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from shared.json_reader import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,7 @@ def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
 
 def _parse_id(line: bytes, id_name: str) -> int | None:
     try:
-        row_id = json.loads(line)[id_name]
+        row_id = parse_line(line)[id_name]
     except (ValueError, KeyError, TypeError):
         return None
     return row_id if type(row_id) is int and row_id in _INT64 else None

@@ -27,7 +27,10 @@ RECONCILIATION = (
     {"contents"},
 )
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
-PLAIN = {"errors", "telemetry", "settings", "clients", "tables", "snapshot", "jsonlines"}
+PLAIN = {
+    *("errors", "telemetry", "settings", "clients", "tables", "snapshot"),
+    *("jsonlines", "json_reader"),
+}
 ROOMS = {
     "postgres": PLAIN,
     "bucket": PLAIN,

@@ -89,6 +89,20 @@ def test_where_all_is_well_nothing_is_found(place):
     assert (findings.elsewhere, findings.pending) == (0, 0)
 
 
+def test_values_that_pythons_json_refuses_are_no_faults(place):
+    deep = "(repeat('[', 15000) || repeat(']', 15000))::json"
+    place.execute(
+        "ALTER TABLE thing ADD n numeric, ADD b jsonb, ADD j json",
+        "INSERT INTO thing (n) SELECT power(10::numeric, 4300)",
+        """INSERT INTO thing (b) VALUES ('{"n": 1e5000}')""",
+        f"INSERT INTO thing (j) VALUES ({deep})",
+    )
+    place.run()
+    findings = look(place)
+    assert found(findings) == ([], [], set())
+    assert findings.rows_landed == 12
+
+
 def test_an_object_that_is_deleted_is_named_and_its_rows_are_missing(place):
     key = object_of(place, 6)
     place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
