@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e lint format package audit clean
+.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -76,6 +76,20 @@ test-fast: ## the unit and integration tests that take a minute, for while you w
 test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=long
 	@$(SETUP_IN_PARALLEL)
 	@$(MAKE) $(IN_PARALLEL) -j2 -k $(PARTS) TESTS=long
+
+OLDER := $(addprefix test-postgres-,13 14 15 16 17)
+test-servers: ## the tests of rows, changes, values and reconciliation on PostgreSQL 13 to 17, an hour
+	@$(MAKE) $(IN_PARALLEL) -j2 -k $(OLDER)
+
+tests/servers/node_modules/installed: tests/servers/package.json tests/servers/package-lock.json
+	@npm ci --prefix tests/servers --ignore-scripts --no-audit --no-fund --loglevel=error
+	@for server in tests/servers/node_modules/*/; do \
+		(cd $$server && node scripts/hydrate-symlinks.js) || exit 1; done
+	@touch $@
+
+$(OLDER): test-postgres-%: setup tests/servers/node_modules/installed
+	POSTGRES_INSTALLATION=$$(echo $(CURDIR)/tests/servers/node_modules/*-$*/native) \
+		python -m pytest -m "not long" $(addprefix tests/integration/,rows changes database reconciliation)
 
 $(PARTS): setup
 	python -m pytest -m "$(TESTS)" $(FOLDERS)

@@ -15,6 +15,7 @@ from local.totesys.database import ADMIN, Server
 from shared import errors, telemetry
 from tests.helpers.faults.processes import processes_of
 from tests.helpers.oracle.untold import telling
+from tests.helpers.servers import SHIMS
 
 if TYPE_CHECKING:
     import logging
@@ -110,6 +111,10 @@ def a_failed_assertion_ends_the_test(monkeypatch):
 def server() -> Iterator[Server]:
     """One embedded server for the whole test session."""
     with Server.start() as running:
+        with closing(running.connect("template1")) as connection:
+            for brought, shim in SHIMS.items():
+                if running.version < brought:
+                    connection.run(shim)
         yield running
 
 

@@ -24,6 +24,7 @@ DEFAULT_SETTINGS: Final[Mapping[str, str | int]] = {
     "port": 5432,
     "max_connections": 100,
     "max_prepared_transactions": 20,
+    "password_encryption": "scram-sha-256",  # the default from version 14 on
     "timezone": "UTC",
     "log_timezone": "UTC",
     # A disposable server must survive its own crashes, but not the machine's.
@@ -118,6 +119,11 @@ class Server:
             ssl_context=False,
         )
 
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        return int((self.directory / "PG_VERSION").read_text())
+
     def secret(self, dbname: str) -> dict[str, str | int]:
         """Return what the service's secret holds: `reader`'s access to a database."""
         return {
@@ -132,7 +138,8 @@ class Server:
         """Create a database, empty or as a copy of one that nobody is connected to."""
         source = identifier(template or "template1")
         # Copying files is twice as fast as logging each page, where nothing is synced to disk.
-        self._execute(f"CREATE DATABASE {identifier(name)} TEMPLATE {source} STRATEGY file_copy")
+        strategy = "STRATEGY file_copy" if self.version >= 15 else ""
+        self._execute(f"CREATE DATABASE {identifier(name)} TEMPLATE {source} {strategy}")
 
     def drop_database(self, name: str) -> None:
         """Drop a database with its sessions and prepared transactions."""

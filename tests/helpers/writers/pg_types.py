@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hypothesis import strategies as st
 
+from tests.helpers.servers import infinities, version
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
@@ -110,7 +112,7 @@ def _decimals(digits: int, places: int) -> SearchStrategy[str]:
 
 
 _numerics = (
-    st.sampled_from(["NaN", "Infinity", "-Infinity", "0", "-0.00", "3.10", "1e-30", "1e300", "007"])
+    st.sampled_from(["NaN", *infinities(14), "0", "-0.00", "3.10", "1e-30", "1e300", "007"])
     | st.decimals(allow_nan=False, allow_infinity=False).map(_decimal_text)
     | st.builds("{}.{}".format, st.integers(-(10**60), 10**60), st.integers(0, 10**40))
 )
@@ -140,12 +142,13 @@ _timestamps = (
 )
 _instants = _timestamps | st.datetimes(timezones=st.just(UTC)).map(str)
 _intervals = st.sampled_from(
-    ["0", "infinity", "-1 year -2 mons +3 days -04:05:06.789"]
+    [*infinities(17), "0", "-1 year -2 mons +3 days -04:05:06.789"]
 ) | st.builds(
     "{} mons {} days {} us".format,
     st.integers(-(10**6), 10**6),
     st.integers(-(10**6), 10**6),
-    st.integers(-(10**15), 10**15),
+    # Before 15 the number of a field had 32 bits.
+    st.integers(-(10**15), 10**15) if version() >= 15 else st.integers(-(10**9), 10**9),
 )
 
 
@@ -301,7 +304,8 @@ SIMPLE_TYPES = [
     PgType("tsrange", _range(st.datetimes().map(lambda moment: _quoted(str(moment))))),
     PgType("tstzrange", _range(st.datetimes().map(lambda moment: _quoted(str(moment))))),
     PgType("textrange", _range(st.sampled_from(['"a,b"', '"c ""d"""', "e"]))),
-    PgType("int4multirange", st.sampled_from(["{}", "{[1,3),[5,9)}", "{(,)}"])),
+    *[PgType("int4multirange", st.sampled_from(["{}", "{[1,3),[5,9)}", "{(,)}"]))]
+    * (version() >= 14),
     PgType("pair", _composites),
     PgType("amount_", _counts, "number"),
     PgType('"small count"', _counts, "number"),

@@ -32,6 +32,7 @@ from tests.helpers.runs.changing import (
     write,
 )
 from tests.helpers.runs.place import Place
+from tests.helpers.servers import version
 
 pytestmark = pytest.mark.thorough
 
@@ -77,6 +78,8 @@ NEW_VERSIONS = {
         [1, 2, 3],
     ),
 }  # fmt: skip
+if version() < 15:
+    del NEW_VERSIONS["merge"]
 NO_VERSIONS = {
     "rolled back": f"BEGIN; {update(2)}; ROLLBACK",
     "a lock": "BEGIN; SELECT FROM thing FOR UPDATE; COMMIT",

@@ -14,6 +14,7 @@ from local.totesys.postgres import Programs
 from tests.conftest import Database
 from tests.helpers.runs.changing import INSERT, SCHEMA, changed, check_both, update, write
 from tests.helpers.runs.place import Place
+from tests.helpers.servers import only_in_the_wheel, since
 
 pytestmark = pytest.mark.thorough
 
@@ -74,6 +75,7 @@ def directory(folder):
     return folder / "cluster"
 
 
+@only_in_the_wheel()
 def test_ids_go_round_the_circle(directory, folder, bucket, log_lines):
     with cluster(directory) as database:
         place = place_in(database, bucket)
@@ -112,6 +114,7 @@ def test_ids_go_round_the_circle(directory, folder, bucket, log_lines):
         check_both(place)
 
 
+@since(15)
 def test_a_restart_is_no_break_and_a_crash_is_one(directory, bucket, log_lines):
     """After a crash, ids that were seen in use may be given out once more."""
     with cluster(directory) as database:

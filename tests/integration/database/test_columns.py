@@ -17,6 +17,7 @@ from shared.jsonlines import to_json_lines
 from shared.postgres import reader as reader_module
 from shared.postgres import statement
 from tests.helpers.oracle import landed
+from tests.helpers.servers import infinities, since
 from tests.helpers.writers.pg_tables import Column, Table, assert_lines_hold, tables
 from tests.helpers.writers.pg_types import SCHEMA, TYPES
 
@@ -93,7 +94,7 @@ EDGES = {
     "bytea": [*_BYTES, f"\\x{'00' * 100}"],
     "real": _FLOATS,
     "double precision": [*_FLOATS, "5e-324", "1.7976931348623157e+308", "0.30000000000000004"],
-    "numeric": ["NaN", "Infinity", "-Infinity", "0", "3.10", "1e20", "0.0000001", "-0.0000001"],
+    "numeric": ["NaN", *infinities(14), "0", "3.10", "1e20", "0.0000001", "-0.0000001"],
     "smallint": ["-32768", "32767", "-1", "0"],
     "bigint": ["-9223372036854775808", "9223372036854775807", "-1", "0", "9007199254740993"],
     "boolean": ["true", "false"],
@@ -101,7 +102,7 @@ EDGES = {
     "timestamp with time zone": _MOMENTS,
     "date": ["0044-03-15 BC", "0001-01-01", "9999-12-31", "10000-01-01", "infinity", "-infinity"],
     "time": ["24:00:00", "00:00:00", "23:59:59.999999", "00:00:00.5"],
-    "interval": ["infinity", "-infinity", "-1 year -2 mons +3 days -04:05:06.789"],
+    "interval": [*infinities(17), "-1 year -2 mons +3 days -04:05:06.789"],
     "text": [*_LINE_ENDS, *_SEPARATORS],
     "character(5)": ["", "a", "a\x1fb", "a\u2028b"],
     '"mo od"': ["", "new\nline", "\\", "NULL"],
@@ -164,6 +165,7 @@ def test_a_null_and_a_value_with_a_separator_are_not_two_values(name, separator,
     check(Table("one", [Column("value", type_, True)], rows), writer, reader)
 
 
+@since(18)
 def test_nor_are_they_where_a_constraint_has_yet_to_be_validated(server, writer, reader):
     """PostgreSQL 18 says `attnotnull` of a column that holds NULLs from before the constraint."""
     text = next(type_ for type_ in TYPES if type_.name == "text")

@@ -15,6 +15,7 @@ from shared.errors import SourceError
 from shared.postgres.credentials import Credentials
 from shared.postgres.session import connect
 from tests.helpers.faults.listening import listening
+from tests.helpers.servers import since
 
 pytestmark = pytest.mark.thorough
 
@@ -71,6 +72,7 @@ def test_a_wrong_password_is_refused_by_the_server(server, owner):
         log_in(server.host, server.port, "accountant", "emoji 😁")
 
 
+@since(16)
 def test_a_verifier_with_too_few_iterations_is_named(server, owner):
     owner.run("SET scram_iterations = 1000")
     owner.run("ALTER ROLE accountant PASSWORD 'weak'")

@@ -12,6 +12,7 @@ from shared.jsonlines import to_json_lines
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import read_batch
 from shared.tables import Table
+from tests.helpers.servers import since
 
 
 def lines(rows):
@@ -118,6 +119,7 @@ def note_sizes(session):
     return sizes
 
 
+@since(18)
 def test_a_virtual_column_is_measured_too(database, monkeypatch):
     small(monkeypatch, 5_000, 20_000)
     writer, reader = database.connect(), database.connect("reader")

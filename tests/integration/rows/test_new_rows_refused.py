@@ -15,6 +15,7 @@ from services.ingestion.new_rows import read_new_rows
 from shared.errors import SourceError, SourceUnavailableError
 from shared.postgres.reader import read_settled_rows
 from shared.tables import Table
+from tests.helpers.servers import only_in_the_wheel
 from tests.helpers.writers.entries import SERIAL, Entries, ids
 
 pytestmark = pytest.mark.thorough
@@ -85,6 +86,7 @@ def test_a_stricter_isolation_level_without_a_transaction_is_fine(database, leve
     assert ids(entries.read()) == [1, 2]
 
 
+@only_in_the_wheel()
 def test_a_standby_is_refused(database, server):
     entries = Entries(database)
     entries.add()

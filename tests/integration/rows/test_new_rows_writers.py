@@ -9,6 +9,7 @@ import pytest
 
 from services.ingestion.new_rows import read_new_rows
 from shared.tables import Table
+from tests.helpers.servers import version
 from tests.helpers.writers.entries import INSERT, LIST, SERIAL, Entries, Interleaved, ids, wait_for
 
 pytestmark = pytest.mark.thorough
@@ -141,6 +142,10 @@ def is_waited_for(entries):
     rows = entries.read()
     assert ids(rows) == ([1] if rows.held_back else [1, 3])
     return bool(rows.held_back)
+
+
+if version() < 15:
+    del WRITERS["MERGE"]
 
 
 @pytest.mark.parametrize("case", WRITERS.values(), ids=WRITERS.keys())
