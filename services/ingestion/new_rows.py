@@ -12,9 +12,9 @@ only once every id missing among them, from the watermark on, is known to be mis
     the missing ids again. An id that is still missing was rolled back (or its row deleted); nobody
     can insert it any more.
 
-CREATE INDEX CONCURRENTLY waits for writers in the same way. Without a gap there is nothing to wait
-for, and no further statement. If a writer stays open for longer than a read may wait, the rows
-above the first id still missing are held back until the next run.
+Without a gap there is nothing to wait for, and no further statement. If a writer stays open for
+longer than a read may wait, the rows above the first id still missing are held back until the next
+run.
 
 The assumption: ids are drawn from the table's own sequence, in the transaction that inserts them.
 A WARNING says so if the table breaks it: by its sequence (CACHE, descending, cycling), by ids drawn
@@ -23,14 +23,14 @@ in blocks, or by logical replication. docs/exactness.md has the whole argument.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pg8000.native import identifier, literal
+from pg8000.native import identifier
 
+from services.ingestion.writers import describe, wait_for_writers
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import Batch, read_batch
 from shared.postgres.refusals import database_errors
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from pg8000.native import Connection
 
+    from services.ingestion.writers import Writer
     from shared.postgres.catalogue import Description
 
     type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # one row (first, last) per gap
 
 WRITER_WAIT_SECONDS = 30.0
-_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.01, 0.5
 
 _ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
 _WITHOUT_ID = "SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{id} IS NULL)"
@@ -61,38 +61,6 @@ unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',
 CROSS JOIN LATERAL (
     SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last ORDER BY t.{id}{limit}
 ) AS t"""
-
-# Every transaction that may yet commit rows into the table, its partitions or children, or through
-# its partitioned parents, or that drew an id which it has yet to insert. A prepared transaction has
-# no pid. It keeps its virtualtransaction; before PostgreSQL 13.5 it gets one that begins with -1.
-_OPEN_WRITERS = """
-WITH RECURSIVE up AS (
-    SELECT to_regclass({name})::oid AS oid
-    UNION SELECT inhparent FROM up JOIN pg_inherits ON inhrelid = up.oid
-), family AS (
-    SELECT oid FROM up UNION SELECT unnest({sequences}::bigint[])::oid
-    UNION SELECT inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
-)
-SELECT DISTINCT virtualtransaction, pid FROM pg_locks
-WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND relation IN (SELECT oid FROM family) AND pid IS DISTINCT FROM pg_backend_pid()
-"""
-# Who runs them: found by pid; for prepared transactions, by the lock on their own transaction id.
-_SESSIONS = """
-SELECT pid, usename, application_name FROM pg_stat_activity WHERE pid = ANY ({pids}::int[])
-"""
-_PREPARED = """
-SELECT gid, owner FROM pg_prepared_xacts JOIN pg_locks ON transactionid = transaction
-WHERE locktype = 'transactionid' AND virtualtransaction = ANY ({virtualtransactions}::text[])
-"""
-
-
-class _Writer(NamedTuple):
-    """A transaction that writes; a prepared one has no pid."""
-
-    virtualtransaction: str
-    pid: int | None
 
 
 def get_table_data(
@@ -109,7 +77,8 @@ def get_table_data(
         table: a table with an integer column `<table>_id`.
         row_id: the watermark: rows up to and including it are left out.
         connection: a session in autocommit, on a primary.
-        limit: how many rows to return at most; fewer if they are long. If None, all rows.
+        limit: how many rows to return at most; fewer if they are long, more if the last ones share
+            their id. If None, all rows.
         wait_seconds: how long to wait for open writers if an id is missing.
 
     Returns:
@@ -150,7 +119,7 @@ def read_new_rows(
         gaps = _gaps(row_id, batch.ids)
         if not len(gaps):
             return batch
-        writers, waited = _wait_for_writers(description, connection, wait_seconds)
+        writers, waited = wait_for_writers(description, connection, wait_seconds)
         filled = replace(_fill(batch, gaps, connection, limit), waited=waited)
         return _below_gaps(filled, row_id, connection, writers) if writers else filled
 
@@ -207,7 +176,7 @@ def _up_to(batch: Batch, row_id: int) -> Batch:
 
 
 def _below_gaps(
-    batch: Batch, row_id: int, connection: Connection, writers: Collection[_Writer]
+    batch: Batch, row_id: int, connection: Connection, writers: Collection[Writer]
 ) -> Batch:
     """Return the rows below the first gap, which one of the open `writers` may yet fill."""
     gaps = _gaps(row_id, batch.ids)
@@ -223,64 +192,7 @@ def _below_gaps(
             "table": batch.description.table.name,
             "held_back_rows": held_back,
             "missing_id": missing_id,
-            "transactions": _describe(writers, connection),
+            "transactions": describe(writers, connection),
         },
     )
     return replace(batch, rows=settled, held_back=held_back, more=False)
-
-
-def _describe(writers: Collection[_Writer], connection: Connection) -> list[dict[str, Any]]:
-    """Return who runs each open transaction, and the statement that ends it."""
-    pids = sorted(writer.pid for writer in writers if writer.pid is not None)
-    prepared = sorted(writer.virtualtransaction for writer in writers if writer.pid is None)
-    described = []
-    if pids:
-        found = connection.run(_SESSIONS.format(pids=literal(pids)))
-        described += [
-            {
-                "pid": pid,
-                "role": role,
-                "application": application,
-                "end_with": f"SELECT pg_terminate_backend({pid})",
-            }
-            for pid, role, application in found
-        ]
-    if prepared:
-        found = connection.run(_PREPARED.format(virtualtransactions=literal(prepared)))
-        described += [
-            {"prepared": gid, "role": role, "end_with": f"ROLLBACK PREPARED {literal(gid)}"}
-            for gid, role in found
-        ]
-    return described
-
-
-def _wait_for_writers(
-    description: Description, connection: Connection, wait_seconds: float
-) -> tuple[set[_Writer], float]:
-    """Wait for the table's current writers; return those still open, and the seconds waited."""
-    started = time.monotonic()
-    deadline = started + wait_seconds
-    pause = _FIRST_POLL_SECONDS
-    writers = _open_writers(description, connection)
-    while writers and time.monotonic() < deadline:
-        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-        pause = min(pause * 2, _LONGEST_POLL_SECONDS)
-        writers = _still_open(writers, _open_writers(description, connection))
-    return writers, time.monotonic() - started
-
-
-def _still_open(before: set[_Writer], now: set[_Writer]) -> set[_Writer]:
-    """Return the writers from `before` that are still open; a prepared one may be any of them."""
-    known = {writer.virtualtransaction for writer in before}
-    return {
-        writer
-        for writer in now
-        if writer.virtualtransaction in known or writer.virtualtransaction.startswith("-1/")
-    }
-
-
-def _open_writers(description: Description, connection: Connection) -> set[_Writer]:
-    name = literal(identifier(description.table.name))
-    sequences = literal(list(description.sequences))
-    found = connection.run(_OPEN_WRITERS.format(name=name, sequences=sequences))
-    return {_Writer(*row) for row in found}

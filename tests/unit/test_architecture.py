@@ -18,6 +18,7 @@ INGESTION = (
     {"table"},
     {"read_ahead", "land", "change_scan", "standing"},
     {"new_rows", "summary"},
+    {"writers"},
 )
 RECONCILIATION = (
     {"handler"},
@@ -130,7 +131,7 @@ def test_each_package_of_shared_says_what_it_is_for():
     [
         ({"boto3", "botocore"}, ("shared/bucket", "shared/clients.py", "shared/postgres")),
         ({"pg8000"}, ("shared/postgres", "services/ingestion/new_rows.py",
-                      "services/reconciliation/source_ids.py")),
+                      "services/ingestion/writers.py", "services/reconciliation/source_ids.py")),
     ],
     ids=["S3", "PostgreSQL"],
 )  # fmt: skip

@@ -221,7 +221,7 @@ def read_while_committing(table, reader, late_writer, limit):
     """Read a table in batches; its late writer commits at the first wait for it."""
     frames, more, last = [], True, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.ingestion.new_rows.time.sleep", lambda _: late_writer.run("COMMIT"))
+        patch.setattr("services.ingestion.writers.time.sleep", lambda _: late_writer.run("COMMIT"))
         while more:
             batch = read_new_rows(our.Table(table.name), last, reader, limit)
             frames.append(batch.rows)
