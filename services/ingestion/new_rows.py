@@ -32,6 +32,7 @@ from pg8000.native import identifier
 
 from services.ingestion.writers import describe, wait_for_writers
 from shared.postgres.catalogue import read_description
+from shared.postgres.proof import PROOF, prove
 from shared.postgres.reader import Batch, read_batch
 from shared.postgres.refusals import database_errors
 from shared.postgres.statement import read_rows
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 WRITER_WAIT_SECONDS = 30.0
 
 _ABOVE = "{table} AS t WHERE t.{id} > {row_id}"
-_WITHOUT_ID = "SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{id} IS NULL)"
+_WITHOUT_ID = "SELECT {proof}, EXISTS (SELECT FROM {table} AS t WHERE t.{id} IS NULL)"
 # The rows in the gaps, by one index scan for each gap. The inner ORDER BY keeps the planner from
 # flattening the subquery: it would then compare every row of the table with every gap, which it
 # takes for cheap if there is a limit.
@@ -130,7 +131,8 @@ def _lacks_ids(description: Description, connection: Connection) -> bool:
         return False
     table = description.table
     names = {"table": identifier(table.name), "id": identifier(table.id_column)}
-    [[found]] = connection.run(_WITHOUT_ID.format(**names))
+    [[proof, found]] = connection.run(_WITHOUT_ID.format(**names, proof=PROOF))
+    prove(table.name, proof, connection)
     return bool(found)
 
 
@@ -155,8 +157,8 @@ def _gaps(row_id: int, ids: pd.Series[int]) -> Gaps:
 def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -> Batch:
     """Return the batch with the rows that were committed late, in the order of the ids.
 
-    Its end is cut off if that makes more rows than `limit`, or if there were so many late rows that
-    not all gaps were read again.
+    Its end is cut off, but never between rows of one id, if that makes more rows than `limit`, or
+    if there were so many late rows that not all gaps were read again.
     """
     firsts, lasts = (",".join(map(str, column)) for column in gaps.T.tolist())
     late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)

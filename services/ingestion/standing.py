@@ -146,8 +146,9 @@ def _warn_of_no_versions(tables: Iterable[Table], seen: Survey) -> None:
     for table in tables:
         if seen.declared and table.name not in seen.marks:
             telemetry.logger().warning(
-                "This table has no change stream, because it is a view, a foreign table, or has "
-                "such a partition: rows without xmin. Name it in `withoutChanges`",
+                "This table has no change stream, because its rows have no xmin: it, or a "
+                "partition, is a view, a foreign table, or not in the heap. Name it in "
+                "`withoutChanges`",
                 extra={"table": table.name},
             )
 

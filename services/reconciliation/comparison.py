@@ -112,17 +112,21 @@ def reconcile(
     findings = Findings(table, find_position(known, bucket).row_id)
     changes = get_change_state(known, bucket) if with_changes else None
     chain = Chain(known, findings.watermark, bucket)
-    _compare(chain, connection, findings)
+    beside = _compare(chain, connection, findings)
     findings.faults += [Fault(key, "no claim names it") for key in sorted(chain.unclaimed)]
-    _look_elsewhere(chain, changes, connection, findings)
+    _look_elsewhere(chain, changes, connection, findings, beside)
     findings.without_id = count_without_id(known, connection)
     findings.seconds = time.monotonic() - started
     return findings
 
 
-def _compare(chain: Chain, connection: Connection, findings: Findings) -> None:
-    """Count the rows of both sides, and collect the ids that only one side has."""
-    missing, deleted = [NO_IDS], [NO_IDS]
+def _compare(chain: Chain, connection: Connection, findings: Findings) -> Ids:
+    """Count the rows of both sides, and collect the ids of those that only one side has.
+
+    Returns:
+        The ids of the rows that have landed and share their id with one that has not.
+    """
+    missing, deleted, beside = [NO_IDS], [NO_IDS], [NO_IDS]
     above = LOWEST_ID
     for links in _stretches(chain, findings):
         up_to = links[-1].up_to
@@ -136,9 +140,11 @@ def _compare(chain: Chain, connection: Connection, findings: Findings) -> None:
             findings.rows_landed += len(here) - len(doubled)
             findings.rows_in_source += len(in_source)
             missing.append(_without(in_source, here))
+            beside.append(here[np.isin(here, missing[-1])])
             deleted.append(surplus[~np.isin(surplus, doubled)])
         above = up_to
     findings.missing, findings.deleted = np.concatenate(missing), np.concatenate(deleted)
+    return np.concatenate(beside)
 
 
 def _stretches(chain: Chain, findings: Findings) -> Iterator[list[Link]]:
@@ -165,7 +171,8 @@ def _doubled(ids: Ids, links: Sequence[Link]) -> Iterator[Fault]:
     """Yield a fault for each object with ids that it has twice, and the source once."""
     ends = [link.up_to for link in links]
     for number in np.unique(np.searchsorted(ends, ids)).tolist():
-        yield Fault(links[number].key or "", "its ids are duplicated")
+        what = "ids occur more often than in the source: it was altered, or rows of one id deleted"
+        yield Fault(links[number].key or "", what)
 
 
 def _without(rows: Ids, others: Ids) -> Ids:
@@ -181,24 +188,31 @@ def _without(rows: Ids, others: Ids) -> Ids:
 
 
 def _look_elsewhere(
-    chain: Chain, changes: ChangeState | None, connection: Connection, findings: Findings
+    chain: Chain,
+    changes: ChangeState | None,
+    connection: Connection,
+    findings: Findings,
+    beside: Ids,
 ) -> None:
     """Keep as missing only rows that are in no object and that the change stream won't deliver."""
-    before = len(findings.missing)
-    if not before:
+    missing = findings.missing
+    if not len(missing):
         return
     folder = keys.change_folder(chain.table)
     changed = filter(keys.is_change_key, chain.bucket.keys(folder))
     again = filter(keys.is_replay_key, chain.bucket.keys(keys.replay_folder(chain.table)))
     others = [*sorted(chain.unclaimed), *changed, *again]
-    nowhere = chain.drop_landed(findings.missing, others)
-    findings.elsewhere = before - len(nowhere)
-    findings.missing = _undelivered(chain.table, nowhere, changes, connection)
+    # Without a change stream, other objects may hold the row that shares the id.
+    shared = np.isin(missing, beside) if changes is None else np.zeros(len(missing), bool)
+    nowhere = np.concatenate((missing[shared], chain.drop_landed(missing[~shared], others)))
+    nowhere.sort()
+    findings.elsewhere = len(missing) - len(nowhere)
+    findings.missing = _undelivered(chain.table, nowhere, beside, changes, connection)
     findings.pending = len(nowhere) - len(findings.missing)
 
 
 def _undelivered(
-    table: Table, ids: Ids, changes: ChangeState | None, connection: Connection
+    table: Table, ids: Ids, beside: Ids, changes: ChangeState | None, connection: Connection
 ) -> Ids:
     """Return the ids of the rows that the source still has and the change stream won't deliver."""
     seen = read_survey([table], connection, with_ids=False) if changes else None
@@ -206,5 +220,6 @@ def _undelivered(
     since = changes.done if changes and mark else None  # without either it has no change stream
     if changes and mark and break_between(since, mark):  # every row goes into it
         return NO_IDS
-    # Of rows that share an id some may have landed, so it may come back more often.
-    return ids[np.isin(ids, read_still_there(table, ids, connection, since))]
+    # Of the rows that share an id, as many have landed as `beside` has.
+    there = _without(read_still_there(table, np.unique(ids), connection, since), beside)
+    return _without(ids, _without(ids, there))

@@ -108,11 +108,12 @@ def write(
 
 
 def ranges(ids: Ids) -> list[list[int]]:
-    """Return ascending ids as ranges of first and last.
+    """Return ascending ids as ranges of first and last, each id once.
 
     >>> ranges(np.array([1, 2, 3, 7]))
     [[1, 3], [7, 7]]
     """
+    ids = np.unique(ids)
     runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
     return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
 

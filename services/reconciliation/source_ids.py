@@ -57,7 +57,7 @@ def read_ids(
 
 
 def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark | None) -> Ids:
-    """Return which of these ids the table still has, without versions newer than a mark.
+    """Return the ids of rows that have one of these, ascending, without those newer than a mark.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
@@ -69,7 +69,7 @@ def read_still_there(table: Table, ids: Ids, connection: Connection, since: Mark
         some = ",".join(map(str, ids[start : start + _LOOKED_UP_IDS].tolist()))
         condition = _STILL_THERE.format(id=_id(table), ids=some, excepted=excepted)
         found.append(_read(table, condition, connection))
-    return np.concatenate(found)
+    return np.sort(np.concatenate(found))
 
 
 def count_without_id(table: Table, connection: Connection) -> int:

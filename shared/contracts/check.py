@@ -1,4 +1,4 @@
-"""Checks the rows that are read against their contract, and reports what breaks it.
+"""Checks the rows that are read against their contract, and their ids; reports what is wrong.
 
 The table's columns are compared with the contract first, then the values. Rows that break the
 contract land all the same; violations are logged and counted.

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -164,9 +165,18 @@ def _kind(column: Column) -> _Kind:
         return _SHORT
     if column.category in "CR":  # composite, range
         return _SPELLED
-    if column.type_name.startswith("numeric("):
+    if _digits(column.type_name) <= _SHORT_DIGITS:
         return _SHORT_NUMERIC
     return _KINDS.get(column.base, _OTHER_STRING if column.category == "S" else _SPELLED)
+
+
+def _digits(type_name: str) -> float:
+    """Return how many digits a value has at most: 10 if the type is `numeric(10,2)`."""
+    declared = re.fullmatch(r"numeric\((\d+),(-?\d+)\)", type_name)
+    if not declared:
+        return math.inf
+    precision, scale = map(int, declared.groups())
+    return max(precision, scale, precision - scale)
 
 
 def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
@@ -175,7 +185,9 @@ def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
 
 
 def _long(text: str, length: str = "octet_length({c})") -> _Kind:
-    """Return the codecs of texts that may be long: of an array, in which a 0 is one too long.
+    """Return the codecs of texts that may be long, fetched as a JSON array.
+
+    The number 0 stands in the array for a text that is too long, and can't be mistaken for one.
 
     Args:
         text: SQL for a value as it is fetched.
@@ -196,7 +208,7 @@ def _joined(separator: str, decode: Callable[[str | None], Any], rendering: str)
 
 
 def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Kind:
-    """Return the codecs of numbers of one size; `careful` puts a byte before each, 0 for a NULL.
+    """Return the codecs of numbers of one size; where NULLs may be, behind a byte: 0 for a NULL.
 
     Args:
         send: the SQL function that returns a value's binary form: `int4send`.
@@ -312,13 +324,14 @@ def _embedded(text: str | None) -> pd.Series[Any]:
     return _objects([Json(document) if document else None for document in documents])
 
 
+_SHORT_DIGITS = 40
 _SHORT_TYPES = (
     *("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "macaddr", "macaddr8"),
     *("money", "oid", "xid", "xid8", "name"),
 )
-# The quick codecs write a NULL, or what is too long, as a separator, which counts as two values. So
-# the count is too high wherever there is one, whatever separators the other values contain. A NOT
-# NULL column may hold NULLs from before its constraint, if that is NOT VALID.
+# The quick codecs of text write a NULL, or what is too long, as a separator, which counts as two
+# values. So the count is too high wherever there is one, whatever separators the other values
+# contain. A NOT NULL column may hold NULLs from before its constraint, if that is NOT VALID.
 _ANY_TEXT = _Codec("json_agg({c}::text)::text", _texts)
 _SHORT = _Kind(
     _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated), _ANY_TEXT, _ANY_TEXT

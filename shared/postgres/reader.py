@@ -96,7 +96,7 @@ def read_batch(
     limit: int | None = None,
     **bounds: int,
 ) -> Batch:
-    """Read the rows above an id: at most `limit`, fewer if they are large; all if it is None.
+    """Read the rows above an id: about `limit`, fewer if they are large; all if it is None.
 
     Args:
         description: the table's.
@@ -127,7 +127,8 @@ def read_batch(
         frames.append(found.frame)
         count, size, more = count + len(found.frame), size + found.size, found.more
         careful = found.careful
-        row_id = int(found.frame[description.table.id_column].iloc[-1]) if more else row_id
+        if more and len(found.frame):
+            row_id = int(found.frame[description.table.id_column].iloc[-1])
     together = pd.concat(frames, ignore_index=True) if frames[1:] else frames[0]
     return Batch(description, together, size, more)
 

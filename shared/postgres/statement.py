@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from shared.postgres.catalogue import Description
 
 STATEMENT_BYTES = 8_000_000  # a statement ends before it, or with the row that reaches it
-# In a quick statement no value is longer than so many times what it may be on the average.
+# If all values of a quick statement were as long as they may be, it would read so many times the
+# bytes that it may read: so one value may be that much longer than the average.
 _LONGER = 4
 
 # Rows as one row of aggregates, one per column; with the columns that they have, because the
@@ -95,7 +96,8 @@ def read_rows(
         connection: a session in autocommit, on a primary.
         rows_sql: what follows FROM: it names the rows `t`, and may end in a WHERE. `format` fills
             in {table}, {id}, {limit} and the `bounds`.
-        limit: with how many rows to end, or with the last one of the same id; None for no limit.
+        limit: with how many rows to end, or with the last one of the same id. If it is None, there
+            is no limit, and the statement is careful.
         careful: whether to begin with the careful statement.
         bounds: values of what else `rows_sql` contains.
 
@@ -161,7 +163,7 @@ class _Statement:
         rows = self.rows_sql.format(**names, **self.bounds)
         measures, cut, longest = lengths(columns), "", 0
         if measures and careful:
-            bytes_ = " + ".join(f"coalesce({length}, 0)" for length in measures)
+            bytes_ = " + ".join(["0::bigint", *(f"coalesce({each}, 0)" for each in measures)])
             one = f"t.{names['id']} AS id, {bytes_} AS bytes"
             measured = _IN_ORDER.format(**names, columns=one, rows=rows)
             cut = _WITH_CUT.format(cut=_CUT, measured=measured, size=STATEMENT_BYTES)

@@ -72,8 +72,8 @@ class Survey:
 
     Attributes:
         highest_ids: the highest committed ids, 0 for an empty table; empty if not asked for.
-        marks: the snapshot, with each table's history and counters. Without those of views, of
-            foreign tables, and of tables with such partitions: their rows have no `xmin`.
+        marks: the snapshot, with each table's history and counters. Without those of views, foreign
+            tables and others that are not in the heap, or have such partitions: no `xmin`.
         declared: the columns of each table; empty for a table that does not exist.
     """
 

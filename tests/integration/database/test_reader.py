@@ -74,6 +74,7 @@ LONG = {
     "json": ("json", "json_build_object('n', repeat('x', 1000))"),
     "jsonb": ("jsonb", "jsonb_build_object('n', repeat('x', 1000))"),
     "numeric": ("numeric", "power(10::numeric, 1000)"),
+    "declared numeric": ("numeric(1000,0)", "power(10::numeric, 999)"),
     "array": ("int[]", "array_fill(1, ARRAY[500])"),
     "texts": ("text[]", "ARRAY[repeat('x', 1000)]"),
     "range": ("numrange", "numrange(1, power(10::numeric, 1000))"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from local.totesys.database import Server
@@ -71,6 +72,57 @@ def test_a_row_that_comes_with_an_id_that_has_landed_is_missing(database, bucket
     writer.run("DELETE FROM entry WHERE entry_id = 2")
     found = compare(database, bucket)
     assert (found.missing.tolist(), found.deleted.tolist()) == ([3], [2, 2])
+
+
+def test_a_row_that_is_new_is_pending_not_missing_whoever_shares_its_id(database, bucket, writer):
+    """And one that was deleted meanwhile is not missing, either."""
+    insert(writer, 1, 2, 3)
+    reader = database.connect("reader")
+    for _ in range(2):
+        ingest(["entry"], bucket.client, reader, bucket.name)
+    insert(writer, 2)
+    found = reconcile("entry", bucket.client, reader, bucket.name)
+    assert (found.missing.tolist(), found.pending) == ([], 1)
+    looked_up: list = []
+
+    def delete_then_run(sql):
+        if "ANY (" in sql and not looked_up:
+            looked_up.append(writer.run("DELETE FROM entry WHERE ctid = '(0,4)'"))
+        return run_sql(sql)
+
+    run_sql, reader.run = reader.run, delete_then_run
+    found = reconcile("entry", bucket.client, reader, bucket.name, with_changes=False)
+    assert (found.missing.tolist(), found.pending, len(looked_up)) == ([], 1, 1)
+
+
+def test_an_update_of_its_namesake_does_not_hide_a_missing_row(database, bucket, writer):
+    insert(writer, 1, 2, 3)
+    reader = database.connect("reader")
+    for _ in range(2):
+        ingest(["entry"], bucket.client, reader, bucket.name)
+    writer.run("UPDATE entry SET note = 'c' WHERE entry_id = 2")
+    for _ in range(2):
+        writer.run("SELECT pg_stat_force_next_flush()")
+    ingest(["entry"], bucket.client, reader, bucket.name)
+    insert(writer, 2)
+    assert compare(database, bucket).missing.tolist() == [2]
+
+
+def test_one_of_two_rows_of_an_id_that_is_deleted_may_be_an_altered_object(
+    database, bucket, writer
+):
+    """It can't be told from an object in which a line was doubled."""
+    insert(writer, 1, 2, 2, 3)
+    run(database, bucket)
+    writer.run("DELETE FROM entry WHERE ctid = '(0,2)'")
+    found = compare(database, bucket)
+    [fault] = found.faults
+    assert "rows of one id deleted" in fault.what
+    assert (found.missing.tolist(), found.deleted.tolist(), found.rows_landed) == ([], [], 3)
+
+
+def test_ranges_of_ids_that_occur_more_than_once():
+    assert report.ranges(np.array([2, 2, 3, 3, 4, 7, 7])) == [[2, 4], [7, 7]]
 
 
 def test_rows_without_an_id_are_named_and_missing(database, bucket, writer, log_lines):
