@@ -154,9 +154,17 @@ def test_a_broken_number_between_good_ones_is_found(numbers, rules):
     assert found_broken("thing", contract, frame) == {"v": (1, [2])}
 
 
+# The first four have a column of every kind.
+SOME_TABLES = [
+    "payment", "transaction", "currency", "later",
+    *(pytest.param(table, marks=pytest.mark.long) for table in TABLES
+      if table not in {"payment", "transaction", "currency"}),
+]  # fmt: skip
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("frames", [8, pytest.param(40, marks=pytest.mark.long)])
-@pytest.mark.parametrize("table", [*TABLES, "later"])
+@pytest.mark.parametrize("table", SOME_TABLES)
 def test_the_check_agrees_with_jsonschema_on_rows_of_our_tables(table, frames):
     contract = LATER if table == "later" else contract_of(table)
     kinds = {name: kind_of(rules) for name, rules in contract.items()}
@@ -178,7 +186,7 @@ def test_the_check_agrees_with_jsonschema_on_rows_of_our_tables(table, frames):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("table", [*TABLES, "later"])
+@pytest.mark.parametrize("table", SOME_TABLES)
 def test_our_contracts_are_json_schemas_that_take_some_values_and_refuse_others(table):
     contract = LATER if table == "later" else contract_of(table)
     Draft202012Validator.check_schema(document(contract))
