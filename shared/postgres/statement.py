@@ -22,7 +22,7 @@ from shared.postgres.proof import PROOF, prove
 from shared.postgres.refusals import sqlstate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from pg8000.native import Connection
@@ -135,15 +135,15 @@ class _Statement:
         prove(name, proof, self.connection)
         if declared != [[column.name, column.type_name] for column in columns]:
             raise _declared_anew(name)
-        if (
-            not careful
-            and lengths(columns)
-            and sum(map(len, filter(None, values))) > STATEMENT_BYTES
-        ):
+        if not careful and self._is_too_long(values):
             raise MiscountError
         frame = decode_frame(columns, count, values, careful=careful)
         more = is_cut or (self.limit is not None and count >= self.limit)
         return Rows(frame, sum(map(getsizeof, values)), more, careful)
+
+    def _is_too_long(self, values: Sequence[str | None]) -> bool:
+        characters = sum(len(value or "") for value in values)
+        return characters > STATEMENT_BYTES and bool(lengths(self.description.columns))
 
     def _is_declared_anew(self, error: DatabaseError) -> bool:
         """Tell whether the statement failed because the table has other columns by now."""
@@ -161,15 +161,10 @@ class _Statement:
             "cut": _CUT,
         }
         rows = self.rows_sql.format(**names, **self.bounds)
-        measures, cut, longest = lengths(columns), "", 0
-        if measures and careful:
-            bytes_ = " + ".join(["0::bigint", *(f"coalesce({each}, 0)" for each in measures)])
-            one = f"t.{names['id']} AS id, {bytes_} AS bytes"
-            measured = _IN_ORDER.format(**names, columns=one, rows=rows)
-            cut = _WITH_CUT.format(cut=_CUT, measured=measured, size=STATEMENT_BYTES)
+        cut = self._cut(names, rows) if careful else ""
+        if cut:
             rows = _UP_TO_CUT.format(**names, rows=rows)
-        elif measures and self.limit:
-            longest = _LONGER * STATEMENT_BYTES // (self.limit * len(measures))
+        longest = 0 if careful else self._longest()
         return _ROWS.format(
             name=literal(names["table"]),
             cut=cut,
@@ -178,6 +173,20 @@ class _Statement:
             aggregates=", ".join(aggregates(columns, careful=careful, longest=longest)),
             rows=_IN_ORDER.format(**names, columns=", ".join(rendered(columns)), rows=rows),
         )
+
+    def _cut(self, names: Mapping[str, str], rows: str) -> str:
+        """Return the common table that says where the rows are cut; none if all are short."""
+        measures = [f"coalesce({length}, 0)" for length in lengths(self.description.columns)]
+        if not measures:
+            return ""
+        one = f"t.{names['id']} AS id, {' + '.join(['0::bigint', *measures])} AS bytes"
+        measured = _IN_ORDER.format(**names, columns=one, rows=rows)
+        return _WITH_CUT.format(cut=_CUT, measured=measured, size=STATEMENT_BYTES)
+
+    def _longest(self) -> int:
+        """Return how long a value may be in a quick statement, in bytes."""
+        count = len(lengths(self.description.columns)) * (self.limit or 1)
+        return _LONGER * STATEMENT_BYTES // max(1, count)
 
 
 def _declared_anew(name: str) -> SourceUnavailableError:
