@@ -21,38 +21,24 @@ The type of a frame's column, by the type of the column in PostgreSQL:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pg8000.native import identifier
 
-from shared.jsonlines import Json
+from shared.postgres import decoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import tzinfo
 
     from shared.postgres.catalogue import Column
 
     type Array = np.ndarray[Any, Any]
-
-_EPOCH = datetime(2000, 1, 1)  # timestamp_send counts microseconds from here
-_MICROSECOND = timedelta(microseconds=1)
-_PYTHON_YEARS = range(
-    (datetime.min - _EPOCH) // _MICROSECOND, (datetime.max - _EPOCH) // _MICROSECOND + 1
-)
-_INFINITIES = {2**63 - 1: "infinity", -(2**63): "-infinity"}
-
-
-class MiscountError(Exception):
-    """A column's values can't be told apart, or one is too long: read them with `careful`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +133,7 @@ def decode_frame(
     for column, value in zip(columns, values, strict=True):
         decoded[column.name] = _codec(column, careful=careful).decode(value)
         if len(decoded[column.name]) != rows:
-            raise MiscountError(column.name)
+            raise decoding.MiscountError(column.name)
     return pd.DataFrame(decoded, columns=[column.name for column in columns], copy=False)
 
 
@@ -194,8 +180,8 @@ def _long(text: str, length: str = "octet_length({c})") -> _Kind:
         length: see `_Kind`.
     """
     value = f"CASE WHEN {length} > {{longest}} THEN to_json(0) ELSE to_json({text}) END"
-    quick = _Codec(f"json_agg({value})::text", _texts)
-    return _Kind(quick, quick, _Codec(f"json_agg({text})::text", _texts), length)
+    quick = _Codec(f"json_agg({value})::text", decoding.texts)
+    return _Kind(quick, quick, _Codec(f"json_agg({text})::text", decoding.texts), length)
 
 
 def _joined(separator: str, decode: Callable[[str | None], Any], rendering: str) -> _Kind:
@@ -231,99 +217,6 @@ def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Ki
     return _Kind(_Codec(f"encode(string_agg({value}, ''), 'hex')", quick), any_value, any_value)
 
 
-def _integers(numbers: Array, nulls: Array) -> Any:
-    return pd.arrays.IntegerArray(numbers, nulls) if nulls.any() else numbers
-
-
-def _timestamps(zone: tzinfo | None) -> Callable[[Array, Array], Any]:
-    def decode(microseconds: Array, nulls: Array) -> Any:
-        extremes = microseconds.min(initial=0), microseconds.max(initial=0)  # a NULL is a 0
-        if not all(int(extreme) in _PYTHON_YEARS for extreme in extremes):
-            values = zip(microseconds.tolist(), nulls.tolist(), strict=True)
-            return _objects([None if null else _moment(value, zone) for value, null in values])
-        moments = np.datetime64(_EPOCH, "us") + microseconds.astype("timedelta64[us]")
-        moments[nulls] = np.datetime64("NaT", "us")
-        return pd.Series(moments).dt.tz_localize(zone) if zone else moments
-
-    return decode
-
-
-def _moment(microseconds: int, zone: tzinfo | None) -> datetime | str:
-    """Return a datetime; for a timestamp that it can't hold, PostgreSQL's text."""
-    if microseconds in _PYTHON_YEARS:
-        return (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=zone)
-    if microseconds in _INFINITIES:
-        return _INFINITIES[microseconds]
-    days, rest = divmod(microseconds, 86_400_000_000)
-    # numpy counts a year 0, which does not exist: its -0043-03-15 is 44 BC.
-    date = str(np.datetime64(_EPOCH, "D") + np.timedelta64(days, "D"))
-    year = int(date[:-6])
-    clock = (_EPOCH + timedelta(microseconds=rest)).time().isoformat()
-    clock = clock.rstrip("0") if "." in clock else clock
-    return (
-        f"{year if year > 0 else 1 - year:04}{date[-6:]} {clock}"
-        f"{'+00' if zone else ''}{'' if year > 0 else ' BC'}"
-    )
-
-
-def _objects(values: list[Any]) -> pd.Series[Any]:
-    return pd.Series(values, dtype=object)  # explicit, or pandas infers a type from the values
-
-
-def _booleans(flags: str | None) -> Any:
-    letters = np.frombuffer((flags or "").encode(), np.uint8)
-    values, nulls = letters == ord("t"), letters == ord("n")
-    return pd.arrays.BooleanArray(values, nulls) if nulls.any() else values
-
-
-def _numbers(text: str | None, parse: Callable[[str], Any]) -> list[Any]:
-    """Parse numbers joined by commas; equal ones only once, because there are many."""
-    texts = [] if text is None else text.split(",")
-    parsed = {text: parse(text) if text else None for text in set(texts)}
-    return list(map(parsed.__getitem__, texts))
-
-
-def _decimals(text: str | None) -> pd.Series[Any]:
-    return _objects(_numbers(text, Decimal))
-
-
-def _floats(text: str | None) -> Any:
-    values = _numbers(text, float)
-    if any(value is None or math.isnan(value) for value in values):
-        return _objects(values)
-    return np.array(values, np.float64)
-
-
-def _separated(text: str | None) -> pd.Series[Any]:
-    return _objects([] if text is None else text.split("\x1f"))
-
-
-def _texts(array: str | None) -> pd.Series[Any]:
-    texts = json.loads(array or "[]")
-    if 0 in texts:
-        raise MiscountError
-    return _objects(texts)
-
-
-def _texts_by_length(text: str | None) -> pd.Series[Any]:
-    """Cut texts apart that come one after the other, behind their lengths in bytes."""
-    header, _, joined = (text or ":").partition(":")
-    lengths = np.frombuffer(bytes.fromhex(header), ">i4").astype(np.int64)
-    ends = np.cumsum(np.maximum(lengths, 0)).tolist()
-    bounds = zip([0, *ends], ends, lengths.tolist(), strict=False)
-    if joined.isascii():
-        return _objects([joined[begin:end] if size >= 0 else None for begin, end, size in bounds])
-    octets = joined.encode()
-    return _objects(
-        [octets[begin:end].decode() if size >= 0 else None for begin, end, size in bounds]
-    )
-
-
-def _embedded(text: str | None) -> pd.Series[Any]:
-    documents = [] if text is None else text.replace("\n", " ").replace("\r", " ").split("\x1f")
-    return _objects([Json(document) if document else None for document in documents])
-
-
 _SHORT_DIGITS = 40
 _SHORT_TYPES = (
     *("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "macaddr", "macaddr8"),
@@ -332,21 +225,23 @@ _SHORT_TYPES = (
 # The quick codecs of text write a NULL, or what is too long, as a separator, which counts as two
 # values. So the count is too high wherever there is one, whatever separators the other values
 # contain. A NOT NULL column may hold NULLs from before its constraint, if that is NOT VALID.
-_ANY_TEXT = _Codec("json_agg({c}::text)::text", _texts)
+_ANY_TEXT = _Codec("json_agg({c}::text)::text", decoding.texts)
 _SHORT = _Kind(
-    _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", _separated), _ANY_TEXT, _ANY_TEXT
+    _Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", decoding.separated),
+    _ANY_TEXT,
+    _ANY_TEXT,
 )
 _TEXT = _long("{c}::text")._replace(
     quick=_Codec(
         r"string_agg(CASE WHEN octet_length({c}) <= {longest} THEN {c}::text ELSE E'\x1f' END, "
         r"E'\x1f')",
-        _separated,
+        decoding.separated,
     ),
     # For the server and for us this is several times as fast as an array, if the texts are long.
     careful=_Codec(
         "encode(string_agg(int4send(coalesce(octet_length({c}), -1)), ''), 'hex') || ':' "
         "|| coalesce(string_agg({c}::text, ''), '')",
-        _texts_by_length,
+        decoding.texts_by_length,
     ),
 )
 _SPELLED = _TEXT._replace(rendering="{c}::text")
@@ -355,20 +250,21 @@ _STRING = _long("{c}")
 _OTHER_STRING = _STRING._replace(rendering="to_json({c}) #>> '{{}}'")
 # JSON has no such character, not even in a string. A document of type json keeps its text as it was
 # entered, which may have line breaks between tokens.
-_JSON = _joined(r"E'\x1f'", _embedded, "{c}::text")
+_JSON = _joined(r"E'\x1f'", decoding.embedded, "{c}::text")
 _ARRAY = _JSON._replace(rendering="to_json({c})::text")
-_FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", _floats)
-_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", _decimals)
+_FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.floats)
+_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.decimals)
 _KINDS = {
-    "int2": _packed("int2send", ">i2", _integers),
-    "int4": _packed("int4send", ">i4", _integers),
-    "int8": _packed("int8send", ">i8", _integers),
-    "timestamp": _packed("timestamp_send", ">i8", _timestamps(None)),
-    "timestamptz": _packed("timestamptz_send", ">i8", _timestamps(UTC)),
+    "int2": _packed("int2send", ">i2", decoding.integers),
+    "int4": _packed("int4send", ">i4", decoding.integers),
+    "int8": _packed("int8send", ">i8", decoding.integers),
+    "timestamp": _packed("timestamp_send", ">i8", decoding.timestamps(None)),
+    "timestamptz": _packed("timestamptz_send", ">i8", decoding.timestamps(UTC)),
     "bool": _always(
-        "string_agg(CASE {c} WHEN true THEN 't' WHEN false THEN 'f' ELSE 'n' END, '')", _booleans
+        "string_agg(CASE {c} WHEN true THEN 't' WHEN false THEN 'f' ELSE 'n' END, '')",
+        decoding.booleans,
     ),
-    "numeric": _joined("','", _decimals, "{c}::text"),
+    "numeric": _joined("','", decoding.decimals, "{c}::text"),
     "float4": _FLOAT,
     "float8": _FLOAT,
     "bpchar": _STRING,

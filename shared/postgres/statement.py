@@ -17,7 +17,8 @@ from pg8000.native import identifier, literal
 
 from shared.errors import SourceUnavailableError
 from shared.postgres.catalogue import read_description
-from shared.postgres.columns import MiscountError, aggregates, decode_frame, lengths, rendered
+from shared.postgres.columns import aggregates, decode_frame, lengths, rendered
+from shared.postgres.decoding import MiscountError
 from shared.postgres.proof import PROOF, prove
 from shared.postgres.refusals import sqlstate
 
