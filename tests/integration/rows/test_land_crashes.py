@@ -73,7 +73,7 @@ def kill_at_every(stride, situation, totesys, bucket):
 
 @pytest.mark.parametrize(
     ("situation", "stride"),
-    [("first ingest", 1), ("adoption", 7), ("tick of four tables", 23), ("lost latest.json", 9)],
+    [("first ingest", 3), ("adoption", 7), ("tick of four tables", 23), ("lost latest.json", 9)],
 )
 def test_a_killed_run_loses_and_doubles_nothing(situation, stride, totesys, bucket):
     steps, points = kill_at_every(stride, situation, totesys, bucket)

@@ -122,7 +122,7 @@ def test_a_row_that_commits_after_the_end_was_read_ahead_lands_in_the_next_run(p
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [21, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_that_is_killed_while_it_reads_ahead_loses_and_doubles_nothing(place, stride):
     points = range(3, len(steps_of(place)), stride)
     assert len(points) >= 5
