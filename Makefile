@@ -78,7 +78,7 @@ test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=
 	@$(MAKE) $(IN_PARALLEL) -j2 -k $(PARTS) TESTS=long
 
 OLDER := $(addprefix test-postgres-,13 14 15 16 17)
-test-servers: ## the tests of rows, changes, values and reconciliation on PostgreSQL 13 to 17, an hour
+test-servers: ## the tests of rows, changes, values and reconciliation on PostgreSQL 13 to 17, 20 minutes
 	@$(MAKE) $(IN_PARALLEL) -j2 -k $(OLDER)
 
 tests/servers/node_modules/installed: tests/servers/package.json tests/servers/package-lock.json
@@ -123,4 +123,4 @@ audit: package .venv-audit/installed ## look for known vulnerabilities in the te
 	test -z "$$failed"
 
 clean: ## remove everything that make has built
-	rm -rf .venv .venv-audit node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit node_modules tests/servers/node_modules .serverless .serverless-cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

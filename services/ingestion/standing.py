@@ -132,8 +132,8 @@ def read_highest_ids_or_none(tables: Sequence[Table], connection: Connection) ->
 
 
 def _read_survey_or_none(tables: Sequence[Table], connection: Connection) -> Survey:
-    """Return the survey; without ids if one can't be read, see `read_highest_ids_or_none`."""
-    with suppress(PipelineError):
+    """Return the survey; without ids if one can't be read; an empty one if nothing can."""
+    with suppress(PipelineError):  # without ids every table is read, which raises what is wrong
         return read_survey(tables, connection, with_ids=True)
     try:
         return read_survey(tables, connection, with_ids=False)

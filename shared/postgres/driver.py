@@ -70,7 +70,7 @@ class LibpqConnection(Connection):  # type: ignore[misc] # pg8000 has no types
             return super().execute_simple(statement)
         except InterfaceError as error:
             if isinstance(error.__cause__, BrokenPipeError):
-                with suppress(InterfaceError):
+                with suppress(InterfaceError):  # it said nothing: the first error is raised
                     self.handle_messages(Context(None))
             raise
 

@@ -193,7 +193,7 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
 def disconnect(connection: Connection) -> None:
     """Close a session. It may be lost already, so an error while closing it is ignored."""
     buffered = connection._sock
-    with suppress(DatabaseError, InterfaceError, OSError):
+    with suppress(DatabaseError, InterfaceError, OSError):  # see the docstring
         connection.close()
     if buffered:
         # Otherwise Python warns of unsent bytes when it collects the buffer.

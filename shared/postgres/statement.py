@@ -108,7 +108,7 @@ def read_rows(
     """
     statement = _Statement(description, connection, rows_sql, limit, bounds)
     if not careful and limit is not None:
-        with suppress(MiscountError):
+        with suppress(MiscountError):  # the careful statement can't miscount
             return statement.read(careful=False)
     return statement.read(careful=True)
 
