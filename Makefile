@@ -71,7 +71,7 @@ test: ## lint and every test but the long ones
 
 test-fast: ## the unit and integration tests that take a minute, for while you work
 	@$(SETUP_IN_PARALLEL)
-	@$(MAKE) $(IN_PARALLEL) -j3 test-rows test-rooms test-database test-unit TESTS="not long and not thorough"
+	@$(MAKE) $(IN_PARALLEL) -j4 test-rows test-rooms test-database test-unit TESTS="not long and not thorough"
 
 test-long: ## the tests that take minutes; a part of them: make test-rows TESTS=long
 	@$(SETUP_IN_PARALLEL)

@@ -29,6 +29,7 @@ def nested(levels):
     return b'{"id":7,"doc":' + b"[" * levels + b"]" * levels + b"}"
 
 
+@pytest.mark.thorough
 @settings(max_examples=10)
 @given(VALUES, st.sampled_from([nested(DEEP), b'{"n":' + b"9" * 5000 + b"}"]))
 def test_so_is_what_stands_beside_what_python_refuses(value, strange):
@@ -41,6 +42,7 @@ def test_an_integer_of_very_many_digits():
     assert number == Decimal("7" * 5000)
 
 
+@pytest.mark.thorough
 def test_documents_nested_very_deep_are_read_side_by_side():
     with ThreadPoolExecutor(8) as pool:
         lines = [nested(levels) for levels in range(DEEP, DEEP + 8)]

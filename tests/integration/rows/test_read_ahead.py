@@ -13,6 +13,8 @@ from tests.helpers.faults.kills import killed_at, steps_of
 from tests.helpers.oracle import landed
 from tests.helpers.runs.place import Place
 
+pytestmark = pytest.mark.thorough
+
 TABLES = ("first", "second")
 
 
@@ -121,7 +123,6 @@ def test_a_row_that_commits_after_the_end_was_read_ahead_lands_in_the_next_run(p
     place.check()
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("stride", [21, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_that_is_killed_while_it_reads_ahead_loses_and_doubles_nothing(place, stride):
     points = range(3, len(steps_of(place)), stride)

@@ -15,6 +15,8 @@ from shared.errors import IngestionError
 from shared.tables import TABLES
 from tests.helpers.faults.stage_faults import NEW_ADDRESS
 
+pytestmark = pytest.mark.thorough
+
 OF_STAGE = {"ContractViolations", "HeldBackRows", "WatermarkAgeSeconds", "Heartbeat", "RunSeconds"}
 SOME_TABLES = ("payment", "staff", "department", "address")
 
