@@ -67,7 +67,7 @@ SETUP_IN_PARALLEL := $(MAKE) --no-print-directory -j2 setup
 
 test: ## lint and every test but the long ones
 	@$(SETUP_IN_PARALLEL)
-	@$(MAKE) $(IN_PARALLEL) -j4 lint $(PARTS)
+	@$(MAKE) $(IN_PARALLEL) -j6 lint $(PARTS)
 
 test-fast: ## the unit and integration tests that take a minute, for while you work
 	@$(SETUP_IN_PARALLEL)
