@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ import yaml
 from tests.e2e.package.packaged import REPOSITORY, SWITCHED
 
 if TYPE_CHECKING:
+    from zipfile import ZipFile
+
     from tests.e2e.package.packaged import Package
 
 pytestmark = pytest.mark.e2e
 
+HASHED_UNCHECKED = 0b01  # see PEP 552
 LAMBDA_LIMIT = 250 * 1024 * 1024
 LAYER = REPOSITORY / "layers" / "pandas-pg8000" / "requirements.txt"
 
@@ -32,12 +36,30 @@ def code() -> set[str]:
 
 
 def test_function_zip_holds_the_code_and_one_region_and_nothing_else(package: Package):
-    assert set(package.function.namelist()) == code() | {"shared/rds-ca/eu-west-2.pem"}
+    compiled = {cache_from_source(name) for name in code() if name.endswith(".py")}
+    deployed = code() | compiled | {"shared/rds-ca/eu-west-2.pem"}
+    assert set(package.function.namelist()) == deployed
 
 
 def test_function_zip_is_small(package: Package):
     size = (package.folder / "totesys-ingestion.zip").stat().st_size
-    assert size < 60_000 * len(package.functions)
+    assert size < 180_000 * len(package.functions)
+
+
+@pytest.mark.parametrize("name", ["function", "layer"])
+def test_every_module_has_bytecode_that_is_used_without_a_look_at_its_source(
+    package: Package, name: str
+):
+    """Else each cold start compiles it: Lambda's file systems are read-only."""
+    found: ZipFile = getattr(package, name)
+    modules = [each for each in found.namelist() if each.endswith(".py")]
+    for module in modules:
+        bytecode, source = found.read(cache_from_source(module)), found.read(module)
+        flags = int.from_bytes(bytecode[4:8], "little")
+        assert (bytecode[:4], flags) == (MAGIC_NUMBER, HASHED_UNCHECKED), module
+        assert bytecode[8:16] == source_hash(source), module
+    assert len(modules) > 20
+    assert len([each for each in found.namelist() if each.endswith(".pyc")]) == len(modules)
 
 
 def test_every_handler_is_in_the_zip(package: Package):

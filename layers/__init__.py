@@ -1,0 +1,1 @@
+"""The layer of third-party code, and what is done with the zips that are deployed."""
