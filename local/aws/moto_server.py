@@ -35,6 +35,7 @@ from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.aws.functions import Functions
 from local.aws.moto_patches import hasten, replace
+from local.aws.roll_back import keep_what_is_retained, make_buckets_first, roll_back_failed_updates
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -165,6 +166,9 @@ def main(folder: Path) -> None:
     keep_layers()
     keep_versions()
     refuse_to_delete_full_buckets()
+    roll_back_failed_updates()
+    keep_what_is_retained()
+    make_buckets_first()
     tell_executions_when_they_started()
     hasten()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
