@@ -30,7 +30,7 @@ setup: .venv/installed node_modules/installed ## install everything into .venv a
 	@touch $@
 
 node_modules/installed: package.json package-lock.json
-	@command -v npm >/dev/null || { echo "Node 20 or newer is needed, with npm"; exit 1; }
+	@command -v npm >/dev/null || { echo "Node 20.19 or newer is needed, with npm"; exit 1; }
 	@echo "Installing package.json into node_modules (half a minute)"
 	@npm ci --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -50,6 +50,10 @@ class StateError(PipelineError):
     """An object that holds a table's state is not valid."""
 
 
+class UnfinishedError(PipelineError):
+    """The time of a reconciliation was up; its next call continues where it stopped."""
+
+
 class IngestionError(PipelineError):
     """Some tables failed, at least one with an error that a retry does not fix."""
 

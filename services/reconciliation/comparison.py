@@ -1,34 +1,41 @@
 """Compares the source with the bucket, table by table: what is missing, deleted or broken.
 
-No row is reported missing that is not, whatever runs meanwhile. The watermark is read first. All
-ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a row that
-exists now existed then, and is in its object. The object exists, or the watermark would be lower.
-So it does not matter when the objects are read, or what lands meanwhile: that is above the
+No row is reported missing that is not, whatever runs meanwhile. The watermark is read before the
+source. All ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a
+row that exists now existed then, and is in its object. The object exists, or the watermark would be
+lower. So it does not matter when the objects are read, or what lands meanwhile: that is above the
 watermark. So are rows that are held back, or claimed but not landed.
 
 A row that is in none of the objects may be in the change stream, if it was inserted with an
-explicit id below the watermark. The stream's mark is read before the source, and its objects after
+explicit id below the watermark. The stream's mark is read first, and its objects are listed after
 it, so they hold every version that is older than the mark. A row with a newer version is pending,
-not missing. Rows are looked up in the source a second time, so that a row that was deleted
-meanwhile is not reported missing.
+not missing. The watermark is read after them, so it is above every id that they hold. Rows are
+looked up in the source a second time, so that a row that was deleted meanwhile is not reported
+missing.
 
 A row that landed and is not in the source was deleted: it was there when it landed. Rows are
 counted, not ids: of rows that share an id, some may be missing.
+
+Source and inventory are first compared by digests, part by part; ids are read where these differ.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.reconciliation.chain import Chain, Part, faults_of
 from services.reconciliation.contents import NO_IDS, Ids
-from services.reconciliation.landed import Chain, Fault, Link
+from services.reconciliation.extras import read_changes
+from services.reconciliation.inventory import OvertakenError, Shard, Store
+from services.reconciliation.landed import Fault, drop_landed
+from services.reconciliation.listing import list_changes
 from services.reconciliation.source_ids import (
-    LOWEST_ID,
     count_without_id,
+    read_digest,
     read_ids,
     read_still_there,
 )
@@ -36,20 +43,23 @@ from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
 from shared.bucket.position import find_position
+from shared.errors import UnfinishedError
 from shared.postgres.survey import read_survey
 from shared.snapshot import break_between
 from shared.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
-    from shared.bucket.changes import ChangeState
 
-# Chain ids are compared with the source as soon as there are so many of them.
-_STRETCH_IDS = 100_000
+_ATTEMPTS = 3
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -92,6 +102,7 @@ def reconcile(
     bucket_name: str,
     *,
     with_changes: bool = True,
+    is_time_left: Callable[[], bool] = _always,
 ) -> Findings:
     """Compare a table with what has landed of it.
 
@@ -102,62 +113,151 @@ def reconcile(
         bucket_name: the bucket that it landed in.
         with_changes: whether the table has a change stream, which may yet deliver rows. If it
             should have one, and has none yet, rows that have not landed are `pending`.
+        is_time_left: asked after each object that is read; a later call continues there.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
         LandingError, LandingUnavailableError, StateError: see `find_position`.
+        UnfinishedError: there was no time to read all that is new in the bucket.
     """
-    started = time.monotonic()
     bucket, known = Bucket(client, bucket_name), Table(table)
-    findings = Findings(table, find_position(known, bucket).row_id)
-    changes = get_change_state(known, bucket) if with_changes else None
-    chain = Chain(known, findings.watermark, bucket)
-    beside = _compare(chain, connection, findings)
-    findings.faults += [Fault(key, "no claim names it") for key in sorted(chain.unclaimed)]
-    _look_elsewhere(chain, changes, connection, findings, beside)
-    findings.without_id = count_without_id(known, connection)
-    findings.seconds = time.monotonic() - started
-    return findings
+    for _ in range(_ATTEMPTS):
+        try:
+            return _Reconciliation(known, bucket, connection, with_changes=with_changes).run(
+                is_time_left
+            )
+        except OvertakenError:
+            continue
+    raise UnfinishedError(
+        f"Other reconciliations of {table!r} ran at the same time, {_ATTEMPTS} times. Call again."
+    )
 
 
-def _compare(chain: Chain, connection: Connection, findings: Findings) -> Ids:
-    """Count the rows of both sides, and collect the ids of those that only one side has.
+class _Reconciliation:
+    """One comparison of a table."""
 
-    Returns:
-        The ids of the rows that have landed and share their id with one that has not.
-    """
-    missing, deleted, beside = [NO_IDS], [NO_IDS], [NO_IDS]
-    above = LOWEST_ID
-    for links in _stretches(chain, findings):
-        up_to = links[-1].up_to
-        ids = np.concatenate([link.ids for link in links])
-        for last, in_source in read_ids(chain.table, above, up_to, connection):
-            until = np.searchsorted(ids, last, side="right")
-            here, ids = ids[:until], ids[until:]
+    def __init__(
+        self, table: Table, bucket: Bucket, connection: Connection, *, with_changes: bool
+    ) -> None:
+        """Look at the bucket, in the order that the module explains."""
+        self._table, self._bucket, self._connection = table, bucket, connection
+        self._started = time.monotonic()
+        self._changes = get_change_state(table, bucket) if with_changes else None
+        self._changed = list_changes(table, bucket)
+        watermark = find_position(table, bucket).row_id
+        self._store = Store(table, bucket)
+        self._chain = Chain(table, watermark, bucket, self._store)
+        self._findings = Findings(table.name, watermark)
+        self._missing, self._deleted = [NO_IDS], [NO_IDS]
+        # Rows that have landed and share their id with one that has not.
+        self._beside = [NO_IDS]
+
+    def run(self, is_time_left: Callable[[], bool]) -> Findings:
+        """Read what is new in the bucket, and compare."""
+        findings = self._findings
+        parts = self._read_parts(is_time_left)
+        read_changes(parts, self._changed, self._table, self._bucket, self._store, is_time_left)
+        for part in parts:
+            findings.faults += faults_of(part)
+            self._compare(part)
+        findings.deleted = np.concatenate(self._deleted)
+        self._look_elsewhere([key for part in parts for key in part.unclaimed])
+        findings.without_id = count_without_id(self._table, self._connection)
+        findings.seconds = time.monotonic() - self._started
+        return findings
+
+    def _read_parts(self, is_time_left: Callable[[], bool]) -> list[Part]:
+        """Return the parts of the chain; each is in the inventory before the next is read."""
+        parts: list[Part] = []
+        for part in self._chain.parts(is_time_left):
+            parts.append(part)
+            known = self._store.inventory
+            behind = [each for each in known.shards if each.above >= part.summary.up_to]
+            shards = (*(each.summary for each in parts), *behind)
+            self._store.save(replace(known, shards=shards))
+        return parts
+
+    def _compare(self, part: Part) -> None:
+        """Count the rows of both sides; look at ids only where the digests differ."""
+        findings, summary = self._findings, part.summary
+        source = read_digest(self._table, summary.lowest, summary.up_to, self._connection)
+        if part.faulty or source != summary.landed.plus(summary.extras):
+            self._compare_ids(part)
+            return
+        findings.rows_in_source += source.rows
+        findings.rows_landed += summary.landed.rows
+        findings.elsewhere += summary.extras.rows
+
+    def _compare_ids(self, part: Part) -> None:
+        """Collect the ids of the rows that only one side has."""
+        findings, summary = self._findings, part.summary
+        shard = self._store.get_shard(summary) if summary.etag else Shard()
+        ids, extras = part.all_ids(shard), shard.extras
+        bounds = summary.lowest, summary.up_to
+        for last, in_source in read_ids(self._table, *bounds, self._connection):
+            here, ids = _split(ids, last)
+            elsewhere, extras = _split(extras, last)
             surplus = _without(here, in_source)
             doubled = surplus[np.isin(surplus, _only_once(in_source))]
-            findings.faults += _doubled(doubled, links)
+            findings.faults += self._doubled(doubled)
             findings.rows_landed += len(here) - len(doubled)
             findings.rows_in_source += len(in_source)
-            missing.append(_without(in_source, here))
-            beside.append(here[np.isin(here, missing[-1])])
-            deleted.append(surplus[~np.isin(surplus, doubled)])
-        above = up_to
-    findings.missing, findings.deleted = np.concatenate(missing), np.concatenate(deleted)
-    return np.concatenate(beside)
+            missing = _without(in_source, here)
+            nowhere = missing[~np.isin(missing, elsewhere)]
+            findings.elsewhere += len(missing) - len(nowhere)
+            self._missing.append(nowhere)
+            self._beside.append(here[np.isin(here, nowhere)])
+            gone = surplus[~np.isin(surplus, doubled)], elsewhere[~np.isin(elsewhere, in_source)]
+            self._deleted.append(np.sort(np.concatenate(gone)))
+
+    def _doubled(self, ids: Ids) -> Iterator[Fault]:
+        """Yield a fault for each object with ids that it has twice, and the source once."""
+        batches = self._chain.batches
+        for place in np.unique(np.searchsorted(batches.numbers, ids)).tolist():
+            what = "ids occur more often than in the source: it was altered, or rows of one id "
+            yield Fault(batches.keys[place], what + "deleted")
+
+    def _look_elsewhere(self, unclaimed: Sequence[str]) -> None:
+        """Keep as missing only rows that are in no object and the change stream won't deliver."""
+        findings = self._findings
+        missing, beside = np.concatenate(self._missing), np.concatenate(self._beside)
+        if not len(missing):
+            return
+        replays = self._bucket.keys(keys.replay_folder(self._table))
+        others = [*unclaimed, *filter(keys.is_replay_key, replays)]
+        # The change stream may hold the row that shares its id with one that has landed; without
+        # one, no object that is not of the chain is looked into for it.
+        is_beside = np.isin(missing, beside)
+        nowhere = [self._drop_landed(missing[~is_beside], others)]
+        if self._changes is None:
+            nowhere.append(missing[is_beside])
+        else:
+            nowhere.append(self._drop_landed(missing[is_beside], [*others, *self._changed.keys]))
+        rest = np.sort(np.concatenate(nowhere))
+        findings.elsewhere += len(missing) - len(rest)
+        findings.missing = self._undelivered(rest, beside)
+        findings.pending = len(rest) - len(findings.missing)
+
+    def _drop_landed(self, ids: Ids, others: Sequence[str]) -> Ids:
+        return drop_landed(ids, others, self._table, self._bucket)
+
+    def _undelivered(self, ids: Ids, beside: Ids) -> Ids:
+        """Return the ids of rows that the source still has and the change stream won't deliver."""
+        table, changes, connection = self._table, self._changes, self._connection
+        seen = read_survey([table], connection, with_ids=False) if changes else None
+        mark = seen.marks.get(table.name) if seen else None
+        since = changes.done if changes and mark else None  # without either it has no change stream
+        if changes and mark and break_between(since, mark):  # every row goes into it
+            return NO_IDS
+        # Of the rows that share an id, as many have landed as `beside` has.
+        there = _without(read_still_there(table, np.unique(ids), connection, since), beside)
+        return _without(ids, _without(ids, there))
 
 
-def _stretches(chain: Chain, findings: Findings) -> Iterator[list[Link]]:
-    """Yield the links in stretches that are long enough; the last one goes up to the watermark."""
-    links, count = list[Link](), 0
-    for link in chain.links():
-        findings.faults += link.faults
-        links.append(link)
-        count += len(link.ids)
-        if count >= _STRETCH_IDS:
-            yield links
-            links, count = [], 0
-    yield [*links, Link(chain.watermark, None, NO_IDS, [])]
+def _split(ids: Ids, last: int) -> tuple[Ids, Ids]:
+    """Return the ids up to the last one, and those above."""
+    until = np.searchsorted(ids, last, side="right")
+    return ids[:until], ids[until:]
 
 
 def _only_once(ids: Ids) -> Ids:
@@ -165,14 +265,6 @@ def _only_once(ids: Ids) -> Ids:
     distinct, times = np.unique(ids, return_counts=True)
     once: Ids = distinct[times == 1]
     return once
-
-
-def _doubled(ids: Ids, links: Sequence[Link]) -> Iterator[Fault]:
-    """Yield a fault for each object with ids that it has twice, and the source once."""
-    ends = [link.up_to for link in links]
-    for number in np.unique(np.searchsorted(ends, ids)).tolist():
-        what = "ids occur more often than in the source: it was altered, or rows of one id deleted"
-        yield Fault(links[number].key or "", what)
 
 
 def _without(rows: Ids, others: Ids) -> Ids:
@@ -185,41 +277,3 @@ def _without(rows: Ids, others: Ids) -> Ids:
     occurrence = np.arange(len(rows)) - np.searchsorted(rows, rows)
     counterpart = np.searchsorted(others, rows) + occurrence
     return rows[counterpart >= np.searchsorted(others, rows, side="right")]
-
-
-def _look_elsewhere(
-    chain: Chain,
-    changes: ChangeState | None,
-    connection: Connection,
-    findings: Findings,
-    beside: Ids,
-) -> None:
-    """Keep as missing only rows that are in no object and that the change stream won't deliver."""
-    missing = findings.missing
-    if not len(missing):
-        return
-    folder = keys.change_folder(chain.table)
-    changed = filter(keys.is_change_key, chain.bucket.keys(folder))
-    again = filter(keys.is_replay_key, chain.bucket.keys(keys.replay_folder(chain.table)))
-    others = [*sorted(chain.unclaimed), *changed, *again]
-    # Without a change stream, other objects may hold the row that shares the id.
-    shared = np.isin(missing, beside) if changes is None else np.zeros(len(missing), bool)
-    nowhere = np.concatenate((missing[shared], chain.drop_landed(missing[~shared], others)))
-    nowhere.sort()
-    findings.elsewhere = len(missing) - len(nowhere)
-    findings.missing = _undelivered(chain.table, nowhere, beside, changes, connection)
-    findings.pending = len(nowhere) - len(findings.missing)
-
-
-def _undelivered(
-    table: Table, ids: Ids, beside: Ids, changes: ChangeState | None, connection: Connection
-) -> Ids:
-    """Return the ids of the rows that the source still has and the change stream won't deliver."""
-    seen = read_survey([table], connection, with_ids=False) if changes else None
-    mark = seen.marks.get(table.name) if seen else None
-    since = changes.done if changes and mark else None  # without either it has no change stream
-    if changes and mark and break_between(since, mark):  # every row goes into it
-        return NO_IDS
-    # Of the rows that share an id, as many have landed as `beside` has.
-    there = _without(read_still_there(table, np.unique(ids), connection, since), beside)
-    return _without(ids, _without(ids, there))

@@ -18,6 +18,8 @@ type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 NO_IDS: Ids = np.empty(0, np.int64)
 
+# One above the lowest bigint, for which SQL has no literal.
+LOWEST_ID = 1 - 2**63
 _INT64 = range(-(2**63), 2**63)
 
 

@@ -18,6 +18,8 @@ from shared.settings import BucketSettings, DatabaseSettings, names
 from shared.tables import TABLES, tables_without_changes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from services.reconciliation.comparison import Findings
@@ -34,6 +36,10 @@ class Settings(BucketSettings, DatabaseSettings):
     without_changes: tuple[str, ...] = names()
 
 
+# A table's comparison takes this long at most, once everything in the bucket is read.
+_LAST_MILLISECONDS = 120_000
+
+
 def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
     """Reconcile every table, whatever the event.
 
@@ -44,16 +50,19 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
         PipelineError: one of `shared.errors`, once all tables that could be were reconciled.
     """
     try:
-        return _run(Settings.from_env(os.environ))
+        return _run(
+            Settings.from_env(os.environ),
+            lambda: context.get_remaining_time_in_millis() > _LAST_MILLISECONDS,
+        )
     except Exception as error:  # noqa: BLE001 - raised again, as an error that quotes no values
         failure = explained(error)
         telemetry.failure("The reconciliation failed", failure)
         raise failure from failure.__cause__
 
 
-def _run(settings: Settings) -> dict[str, Any]:
+def _run(settings: Settings, is_time_left: Callable[[], bool]) -> dict[str, Any]:
     date = datetime.now(UTC).date().isoformat()
-    found, failures = _reconcile_all(settings)
+    found, failures = _reconcile_all(settings, is_time_left)
     report.emit(found, settings.stage)
     key = report.write(found, failures, date, Bucket(s3_client(), settings.bucket_name))
     if failures:
@@ -61,7 +70,9 @@ def _run(settings: Settings) -> dict[str, Any]:
     return {"key": key, "tables": {each.table: report.counts(each) for each in found}}
 
 
-def _reconcile_all(settings: Settings) -> tuple[list[Findings], dict[str, PipelineError]]:
+def _reconcile_all(
+    settings: Settings, is_time_left: Callable[[], bool]
+) -> tuple[list[Findings], dict[str, PipelineError]]:
     without_changes = tables_without_changes(settings.without_changes)
     found: list[Findings] = []
     failures: dict[str, PipelineError] = {}
@@ -74,6 +85,7 @@ def _reconcile_all(settings: Settings) -> tuple[list[Findings], dict[str, Pipeli
                     connection,
                     settings.bucket_name,
                     with_changes=table not in without_changes,
+                    is_time_left=is_time_left,
                 )
         except Exception as error:  # noqa: BLE001 - kept as the table's failure, whatever it is
             failures[table] = explained(error)

@@ -1,15 +1,10 @@
-"""Reads which ids of a table have landed: by its chain of claims, and the objects they name.
-
-The claims say which objects must exist, and each claim begins where the previous one ends. Objects
-are listed before claims, so that the claim of every listed object is listed, too.
-"""
+"""Reads one batch of a table: the claim that begins above an id, and the object that it names."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -42,87 +37,63 @@ class Link:
     """What has landed of the rows from one claim to the next.
 
     Attributes:
-        up_to: the id that the next claim begins at, or the watermark.
+        above: the id that its claim begins above.
+        up_to: the id that the next claim begins above, or the watermark.
         key: the key of its object; None if no claim names one.
         ids: the ids that have landed, ascending; an id occurs as often as there are rows of it.
         faults: what is wrong with the claim or the object.
     """
 
+    above: int
     up_to: int
     key: str | None
     ids: Ids
     faults: list[Fault]
 
 
-@dataclass(slots=True)
-class Chain:
-    """What has landed of a table up to a watermark.
+def get_links(table: Table, above: int, up_to: int, bucket: Bucket) -> list[Link]:
+    """Return what has landed from a claim to the next: two links if a claim between is missing.
 
-    Attributes:
-        table: the table.
-        watermark: the highest id to look at.
-        bucket: the bucket to look in.
-        unclaimed: keys of objects that no claim names; complete once all `links` are read.
+    Raises:
+        LandingError, LandingUnavailableError: see `Bucket`.
+    """
+    claim = keys.format_claim_key(table, above)
+    try:
+        key = get_claim(table, above, bucket)
+    except StateError as error:
+        return [Link(above, up_to, None, NO_IDS, [Fault(claim, str(error))])]
+    if key is None:
+        return [_without_claim(table, above, up_to)]
+    last = keys.parse_data_key(key).row_id
+    end = min(last, up_to)
+    contents = get_contents(key, table.id_column, bucket)
+    faults = [Fault(key, what) for what in _faults(contents, above, end)]
+    if last > up_to:
+        what = f"the object it names ends at {last}, but the chain continues at {up_to}"
+        faults.append(Fault(claim, what))
+    own = (contents.ids > above) & (contents.ids <= end)
+    link = Link(above, end, key, np.sort(contents.ids[own]), faults)
+    return [link] if end == up_to else [link, _without_claim(table, end, up_to)]
+
+
+def _without_claim(table: Table, above: int, up_to: int) -> Link:
+    fault = Fault(keys.format_claim_key(table, above), "it is missing")
+    return Link(above, up_to, None, NO_IDS, [fault])
+
+
+def drop_landed(ids: Ids, others: Iterable[str], table: Table, bucket: Bucket) -> Ids:
+    """Return the ids that are in none of these other objects.
+
+    Raises:
+        LandingError, LandingUnavailableError: see `Bucket`.
     """
 
-    table: Table
-    watermark: int
-    bucket: Bucket
-    unclaimed: set[str] = field(default_factory=set)
+    def get(key: str) -> Contents:
+        return get_contents(key, table.id_column, bucket)
 
-    def links(self) -> Iterator[Link]:
-        """Yield the links in the order of their ids, each read once.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        self.unclaimed = {
-            key
-            for key in self.bucket.keys(keys.data_folder(self.table))
-            if keys.is_data_key(key) and keys.parse_data_key(key).row_id <= self.watermark
-        }
-        starts = {
-            start
-            for key in self.bucket.keys(keys.claim_folder(self.table))
-            if keys.is_claim_key(key)
-            and (start := keys.parse_claim_key(key).row_id) < self.watermark
-        }
-        if self.watermark:
-            starts.add(0)
-        ranges = pairwise([*sorted(starts), self.watermark])
-        for batch in get_side_by_side(self._get_batch, ranges):
-            self.unclaimed.discard(batch.key or "")
-            yield batch
-
-    def drop_landed(self, ids: Ids, others: Iterable[str]) -> Ids:
-        """Return the ids that are in none of these other objects.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        for contents in get_side_by_side(self._contents, others if len(ids) else ()):
-            ids = ids[~np.isin(ids, contents.ids)]
-        return ids
-
-    def _contents(self, key: str) -> Contents:
-        return get_contents(key, self.table.id_column, self.bucket)
-
-    def _get_batch(self, bounds: tuple[int, int]) -> Link:
-        above, up_to = bounds
-        claim = keys.format_claim_key(self.table, above)
-        try:
-            key = get_claim(self.table, above, self.bucket)
-        except StateError as error:
-            return Link(up_to, None, NO_IDS, [Fault(claim, str(error))])
-        if key is None:
-            return Link(up_to, None, NO_IDS, [Fault(claim, "it is missing")])
-        contents = self._contents(key)
-        faults = [Fault(key, what) for what in _faults(contents, above, up_to)]
-        if (last := keys.parse_data_key(key).row_id) != up_to:
-            what = f"the object it names ends at {last}, but the chain continues at {up_to}"
-            faults.append(Fault(claim, what))
-        own = (contents.ids > above) & (contents.ids <= up_to)
-        return Link(up_to, key, np.sort(contents.ids[own]), faults)
+    for contents in get_side_by_side(get, others if len(ids) else ()):
+        ids = ids[~np.isin(ids, contents.ids)]
+    return ids
 
 
 def get_side_by_side[Item, Result](

@@ -100,10 +100,8 @@ def write(
     tables = {findings.table: _described(findings) for findings in found}
     failed = {table: f"{type(error).__name__}: {error}" for table, error in failures.items()}
     body = json.dumps({"date": date, "tables": tables, "failed": failed}, indent=1).encode()
-    key, etag = keys.format_report_key(date), None
-    while etag is None:
-        earlier = bucket.get(key)
-        etag = bucket.replace(key, body, earlier.etag if earlier else None)
+    key = keys.format_report_key(date)
+    bucket.overwrite(key, body)
     return key
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pg8000.native import identifier
 
+from services.reconciliation import digests
 from services.reconciliation.contents import NO_IDS, Ids
+from services.reconciliation.digests import Digest
 from shared.postgres.proof import PROOF, prepare, prove
 from shared.postgres.refusals import database_errors
 from shared.postgres.versions import not_below_xmin
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from shared.snapshot import Mark
     from shared.tables import Table
 
-LOWEST_ID = 1 - 2**63  # one above the lowest bigint, for which SQL has no literal
 _STATEMENT_IDS = 100_000
 _LOOKED_UP_IDS = 10_000
 
@@ -30,9 +31,28 @@ _IDS = """
 SELECT {proof}, encode(string_agg(int8send(id), ''), 'base64')
 FROM (SELECT t.{id}::bigint AS id FROM {table} AS t WHERE {condition} ORDER BY t.{id}{limit}) AS t
 """
+_DIGEST = """
+SELECT {proof}, {sums} FROM (SELECT t.{id}::bigint AS id FROM {table} AS t WHERE {condition}) AS t
+"""
 _WITHOUT_ID = "SELECT {proof}, count(*) FROM {table} AS t WHERE t.{id} IS NULL"
 _BETWEEN = "t.{id} > {above} AND t.{id} <= {up_to}"
 _STILL_THERE = "t.{id} = ANY ('{{{ids}}}'::bigint[]) AND NOT ({excepted})"
+
+
+def read_digest(table: Table, above: int, up_to: int, connection: Connection) -> Digest:
+    """Return the digest of the ids of a range.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_ids`.
+    """
+    _prepare(table, connection)
+    names = {"id": _id(table), "table": identifier(table.name)}
+    condition = _BETWEEN.format(id=_id(table), above=above, up_to=up_to)
+    sql = _DIGEST.format(**names, proof=PROOF, sums=digests.SQL, condition=condition)
+    with database_errors(f"Reading the ids of {table.name!r}"):
+        [(proof, *sums)] = connection.run(sql)
+    prove(table.name, proof, connection)
+    return Digest(*map(int, sums))
 
 
 def read_ids(

@@ -29,6 +29,7 @@ from shared.errors import ConfigError, LandingError, LandingUnavailableError, Pi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
@@ -78,6 +79,14 @@ class Landed(NamedTuple):
     key: str
     rows: int
     bytes: int
+
+
+class ListedObject(NamedTuple):
+    """An object as it is listed."""
+
+    key: str
+    etag: str
+    modified: datetime
 
 
 class OpenObject(NamedTuple):
@@ -130,13 +139,18 @@ class Bucket:
 
         They are in byte order; only those behind the key `after` are listed.
         """
+        for listed in self.list(folder, after):
+            yield listed.key
+
+    def list(self, folder: str, after: str = "") -> Iterator[ListedObject]:
+        """Yield the objects directly in a folder, as `keys` does their keys."""
         with self._errors("list", folder):
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=folder, Delimiter="/", StartAfter=after
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"]
+                    yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.
@@ -162,6 +176,11 @@ class Bucket:
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         return self._put(key, body, **condition)
+
+    def overwrite(self, key: str, body: bytes) -> str:
+        """Write an object, whether there is one or not; return its etag."""
+        with self._errors("write", key):
+            return self.client.put_object(Bucket=self.name, Key=key, Body=body)["ETag"]
 
     def _get(self, key: str) -> GetObjectOutputTypeDef | None:
         try:

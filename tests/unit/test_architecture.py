@@ -24,7 +24,10 @@ RECONCILIATION = (
     {"handler"},
     {"report"},
     {"comparison"},
-    {"landed", "source_ids"},
+    {"extras"},
+    {"chain"},
+    {"inventory", "landed", "source_ids"},
+    {"digests", "listing"},
     {"contents"},
 )
 # What a room of `shared` may reach of the others; its own modules it may reach, too.

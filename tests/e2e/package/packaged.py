@@ -28,6 +28,7 @@ SWITCHED = {
     "backlogSeconds": "33",
     "withoutChanges": "design",
     "createBucket": "false",
+    "createsOnly": "false",
     "alarmEmail": "data@example.com",
     "scheduleEnabled": "false",
     "subnetIds": "subnet-11111111,subnet-22222222",

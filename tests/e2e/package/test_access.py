@@ -93,13 +93,11 @@ def test_function_may_do_what_it_does_and_not_delete(prod: Stack):
 def test_reconcile_reads_and_writes_what_it_found_only(prod: Stack):
     bucket = "arn:${AWS::Partition}:s3:::prod-ingestion-bucket"
     allowed = {
-        (
-            action,
-            str(statement["Resource"].get("Fn::Sub", statement["Resource"])).split(":secret:")[0],
-        )
+        (action, str(resource.get("Fn::Sub", resource)).split(":secret:")[0])
         for role, statement in prod.statements()
         if role == "ReconcileRole"
         for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
     }
     log = "{'Fn::GetAtt': ['ReconcileLogGroup', 'Arn']}"
     secrets = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}"
@@ -107,6 +105,7 @@ def test_reconcile_reads_and_writes_what_it_found_only(prod: Stack):
         ("s3:ListBucket", bucket),
         ("s3:GetObject", f"{bucket}/*"),
         ("s3:PutObject", f"{bucket}/reconcile/*"),
+        ("s3:PutObject", f"{bucket}/inventory/*"),
         ("secretsmanager:GetSecretValue", secrets),
         ("logs:CreateLogStream", log),
         ("logs:PutLogEvents", log),

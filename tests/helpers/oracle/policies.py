@@ -21,26 +21,41 @@ ROLES = Path(__file__).resolve().parents[3] / "resources" / "roles.yml"
 
 
 class Need(NamedTuple):
-    """An action that must be allowed on a resource."""
+    """An action that must be allowed on a resource; `creates` if it has If-None-Match."""
 
     action: str
     resource: str
+    creates: bool = False
 
 
 @dataclass(frozen=True)
 class Grant:
-    """An action that a statement allows."""
+    """An action that a statement allows; `creates_only` if it demands If-None-Match."""
 
     sid: str
     action: str
     resource: str
+    creates_only: bool = False
+
+    def covers(self, need: Need) -> bool:
+        """Tell whether the statement allows what is needed."""
+        return (
+            self.action == need.action
+            and fnmatchcase(need.resource, self.resource)
+            and (need.creates or not self.creates_only)
+        )
 
 
 def grants_of(role: str, values: Mapping[str, str]) -> list[Grant]:
     """Return what a role grants, in a VPC; `values` are those of params and pseudo parameters."""
     policies = yaml.safe_load(ROLES.read_text())[role]["Properties"]["Policies"]
     return [
-        Grant(statement["Sid"], action, _resource(statement["Resource"], values))
+        Grant(
+            statement["Sid"],
+            action,
+            _resource(statement["Resource"], values),
+            _creates_only(statement.get("Condition")),
+        )
         for policy in policies
         for statement in policy.get("Fn::If", [None, policy])[1]["PolicyDocument"]["Statement"]
         for action in _listed(statement["Action"])
@@ -55,20 +70,21 @@ def _resource(resource: Any, values: Mapping[str, str]) -> str:
     return re.sub(r"\$\{([^}]+)\}", lambda name: values[name[1]], resource["Fn::Sub"])
 
 
+def _creates_only(condition: Any) -> bool:
+    if condition is None:
+        return False
+    switch, on, _ = condition["Fn::If"]
+    assert (switch, on) == ("CreatesOnly", {"Null": {"s3:if-none-match": "false"}})
+    return True
+
+
 def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
 def refused(needs: Collection[Need], grants: Collection[Grant]) -> set[Need]:
     """Return which needs nothing grants."""
-    return {
-        need
-        for need in needs
-        if not any(
-            grant.action == need.action and fnmatchcase(need.resource, grant.resource)
-            for grant in grants
-        )
-    }
+    return {need for need in needs if not any(grant.covers(need) for grant in grants)}
 
 
 def spare(needs: Collection[Need], grants: Sequence[Grant]) -> list[Grant]:
@@ -116,7 +132,7 @@ def _needs(
             if answer["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 yield Need("s3:ListBucket", bucket)
         case "PutObject":
-            yield Need("s3:PutObject", key)
+            yield Need("s3:PutObject", key, "IfNoneMatch" in parameters)
             if "IfMatch" in parameters:
                 yield Need("s3:GetObject", key)
         case _:  # unknown: no role grants it until it is added here

@@ -96,6 +96,25 @@ def test_reconcile_may_do_what_it_does_and_nothing_else(grants, totesys, bucket)
     is_exact(needs | searching, grants("ReconcileRole"))
 
 
+def test_what_has_landed_may_not_be_overwritten():
+    grants = grants_of("IngestRole", values("landing", "prod/totesys"))
+    rows, claim, change = (
+        f"arn:aws:s3:::landing/{key}"
+        for key in (
+            "staff/7-2024-11-11T15-03-24.jsonl",
+            "claims/staff/0.json",
+            "changes/staff/0000000001.jsonl",
+        )
+    )
+    creating = {Need("s3:PutObject", key, creates=True) for key in (rows, claim, change)}
+    overwriting = {Need("s3:PutObject", key) for key in (rows, claim, change)}
+    pointers = {
+        Need("s3:PutObject", f"arn:aws:s3:::landing/{folder}staff/latest.json")
+        for folder in ("", "changes/")
+    }
+    assert refused(creating | overwriting | pointers, grants) == overwriting
+
+
 def test_what_is_not_granted_is_refused():
     grants = grants_of("ReconcileRole", values("landing", "prod/totesys"))
     secret = "arn:aws:secretsmanager:eu-west-2:123456789012:secret:prod/totesys"

@@ -1,0 +1,123 @@
+"""Which ids only the change stream holds: those of rows with explicit ids below the watermark.
+
+Each object of the change stream is read once, and what it adds is kept in the inventory. If one is
+deleted or altered, all are read again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.reconciliation.contents import NO_IDS, Ids, get_contents
+from services.reconciliation.landed import get_side_by_side
+from shared.errors import UnfinishedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.reconciliation.chain import Part
+    from services.reconciliation.contents import Contents
+    from services.reconciliation.inventory import Store, Summary
+    from services.reconciliation.listing import Listed
+    from shared.bucket.bucket import Bucket
+    from shared.tables import Table
+
+# So many ids are read before they are sorted into the shards.
+_HELD_IDS = 1_000_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """Ids of change objects that were read, each with the number of its object."""
+
+    ids: list[Ids]
+    numbers: list[Ids]
+    count: int = 0
+
+    def add(self, ids: Ids, number: int) -> None:
+        self.ids.append(ids)
+        self.numbers.append(np.full(len(ids), number))
+        self.count += len(ids)
+
+    def within(self, summary: Summary) -> Ids:
+        """Return those in a shard's range that its extras have not seen."""
+        ids, numbers = np.concatenate(self.ids), np.concatenate(self.numbers)
+        here = (ids > summary.lowest) & (ids <= summary.up_to) & (numbers > summary.number)
+        return np.unique(ids[here])
+
+
+def read_changes(
+    parts: Sequence[Part],
+    changes: Listed,
+    table: Table,
+    bucket: Bucket,
+    store: Store,
+    is_time_left: Callable[[], bool],
+) -> None:
+    """Bring the extras of all parts up to the last object of the change stream.
+
+    Args:
+        parts: the whole chain; their summaries are replaced.
+        changes: the objects of the change stream.
+        table: the table.
+        bucket: the bucket.
+        store: the inventory.
+        is_time_left: whether there is time to read on.
+
+    Raises:
+        LandingError, LandingUnavailableError: see `Bucket`.
+        UnfinishedError: there is no time left; what was read by then is in the inventory.
+    """
+    seen = changes.between(1, store.inventory.number)
+    is_known = seen.total == store.inventory.changes
+    for part in parts:
+        if not is_known:
+            part.summary = replace(part.summary, number=0)
+        if not part.summary.number and part.summary.extras.rows:
+            _put(part, NO_IDS, store)
+    first = min((part.summary.number for part in parts), default=0)
+    newest = int(changes.numbers[-1]) if len(changes.numbers) else 0
+    wanted = changes.between(first + 1, newest)
+
+    def get(key: str) -> Contents:
+        return get_contents(key, table.id_column, bucket)
+
+    held = _Held([NO_IDS], [NO_IDS])
+    read = zip(wanted.numbers.tolist(), get_side_by_side(get, wanted.keys), strict=True)
+    for number, contents in read:
+        held.add(contents.ids, number)
+        is_late = number < newest and not is_time_left()
+        if held.count >= _HELD_IDS or is_late:
+            _sort_in(held, number, parts, changes, store)
+            held = _Held([NO_IDS], [NO_IDS])
+        if is_late:
+            raise UnfinishedError(
+                f"There was no time to read the change stream of {table.name!r}: it was read up to "
+                f"object {number} of {newest}. The next call continues there."
+            )
+    _sort_in(held, newest, parts, changes, store)
+
+
+def _sort_in(
+    held: _Held, number: int, parts: Sequence[Part], changes: Listed, store: Store
+) -> None:
+    """Add the ids to the extras of their shards, and save the inventory."""
+    for part in parts:
+        ids = held.within(part.summary)
+        if len(ids):
+            shard = store.get_shard(part.summary)
+            extras = np.union1d(shard.extras, ids[~np.isin(ids, part.all_ids(shard))])
+            if len(extras) > len(shard.extras):
+                _put(part, extras, store)
+        part.summary = replace(part.summary, number=max(number, part.summary.number))
+    total = changes.between(1, number).total
+    shards = tuple(part.summary for part in parts)
+    store.save(replace(store.inventory, shards=shards, changes=total, number=number))
+
+
+def _put(part: Part, extras: Ids, store: Store) -> None:
+    shard = replace(store.get_shard(part.summary), extras=extras)
+    part.summary = store.put_shard(part.summary, shard)
