@@ -57,7 +57,7 @@ _MEMORY: Final = {
 _TIME: Final = {
     INGEST: "What has landed stays, and calling again is safe. The log lines say how long each "
     "table took: the database is slow, or batchRows is too high for timeoutSeconds",
-    RECONCILE: "It can't have more time, but be faster: raise memorySize in "
+    RECONCILE: "A call can't have more time, but it can be faster: raise memorySize in "
     "services/reconciliation/functions.yml, and deploy",
 }
 

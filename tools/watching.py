@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -45,12 +46,17 @@ def watch(function: Function, event: object, say: Say) -> Answer:
     while not wait([called], POLL_SECONDS).done:
         log.show()
     answer = called.result()
+    with suppress(KeyboardInterrupt):  # who does not want to wait for the last lines has an answer
+        _show_last_lines(log, answer)
+    return answer
+
+
+def _show_last_lines(log: _Log, answer: Answer) -> None:
     for _ in range(LAST_POLLS):
         log.show()
         if log.is_complete(answer.request_id):
             break
         time.sleep(POLL_SECONDS)
-    return answer
 
 
 class _Log:

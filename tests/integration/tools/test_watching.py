@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -118,6 +119,14 @@ def test_ctrl_c_ends_the_watching_and_says_that_the_call_goes_on(calls, capsys):
         "\nStopped watching. The call goes on in AWS, for at most 240 s. "
         "Its log: npx sls logs -f ingest --stage test --region eu-west-2\n"
     )
+
+
+def test_ctrl_c_behind_the_answer_leaves_out_the_last_lines_only(calls, capsys, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    answer = {"more": False, "rows": 7, "tables": {}}
+    calls.answer = lambda exchange: reply(exchange, answer)
+    assert invoke.main(WORDS) == 0
+    assert "Landed: 7 new rows" in capsys.readouterr().out
 
 
 def test_ctrl_c_before_the_call_says_that_nothing_was_called(calls, capsys, monkeypatch):
