@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status ingest reconcile replay dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -47,6 +47,16 @@ contract: setup ## write the contract of TABLE, of the local Totesys or of a dep
 
 status: setup ## print where each table of a deployed STAGE stands (prod); JSON=1 for machines
 	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
+
+ingest: setup ## call the ingestion of a deployed STAGE (prod) now; TABLES=address,staff for some; JSON=1
+	@python -m tools.invoke ingest --stage $(STAGE) $(if $(TABLES),--tables '$(TABLES)') $(if $(JSON),--json)
+
+reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; JSON=1 for machines
+	@python -m tools.invoke reconcile --stage $(STAGE) $(if $(JSON),--json)
+
+replay: setup ## land rows of TABLE again in a deployed STAGE (prod): ids above FROM, up to TO; JSON=1
+	@test -n "$(TABLE)" && test -n "$(FROM)" && test -n "$(TO)" || { echo "Which rows? make replay TABLE=payment FROM=0 TO=500"; exit 2; }
+	@python -m tools.invoke replay --stage $(STAGE) $(if $(JSON),--json) -- '$(TABLE)' '$(FROM)' '$(TO)'
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.cloudwatch.dashboard

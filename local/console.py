@@ -14,14 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 TITLE_WIDTH = 62
 # Nothing is cut off or folded: lines are to be pasted, and a terminal folds them by itself.
 _WIDE = 10_000
 # What a log line has besides what is shown of it.
-_NOT_SHOWN = {"level", "location", "message", "timestamp", "service"}
+_NOT_SHOWN = {"level", "location", "message", "timestamp", "service", "xray_trace_id"}
+_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 
 
 @contextmanager
@@ -42,9 +43,22 @@ def timed(title: str) -> Iterator[None]:
 
 def waiting(title: str) -> AbstractContextManager[object]:
     """Show a spinner with the seconds that the body takes; nothing where there is no terminal."""
-    if not _is_animated():
-        return nullcontext()
-    return Live(_Waiting(title), console=_console(), transient=True, refresh_per_second=10)
+    return _live(title) if _is_animated() else nullcontext()
+
+
+@contextmanager
+def lines_while_waiting(title: str) -> Iterator[Callable[[str, str], None]]:
+    """Yield what prints a line and takes its level, on a terminal above a spinner as of `waiting`.
+
+    Levels are those of log lines; a terminal shows warnings and errors in colour.
+    """
+    if _is_animated():
+        with _live(title) as live:
+            yield lambda line, level: live.console.print(
+                Text(line, style=_STYLES.get(level, "")), soft_wrap=True
+            )
+    else:
+        yield lambda line, _level: print(line, flush=True)
 
 
 def heading(text: str) -> None:
@@ -82,10 +96,18 @@ def print_table(lines: Sequence[str]) -> None:
 
 
 def log_line(record: dict[str, Any]) -> str:
-    """Return a JSON log line as text: time, level, message, and the fields of its own."""
-    fields = {name: value for name, value in record.items() if name not in _NOT_SHOWN}
+    """Return a JSON log line as one line of text: time, level, message, and its own fields.
+
+    Fields that are 0, false or null are left out, but for the rows: most tables have nothing new.
+    """
+    fields = {
+        name: value
+        for name, value in record.items()
+        if name not in _NOT_SHOWN and (value or name == "rows")
+    }
     said = " ".join(f"{name}={value}" for name, value in fields.items())
-    return f"{record['timestamp'][11:19]} {record['level']:5} {record['message']}: {said}"
+    line = f"{record['timestamp'][11:19]} {record['level']:5} {record['message']}"
+    return " ".join(f"{line}: {said}".splitlines()) if said else line
 
 
 def interruptible() -> None:
@@ -106,6 +128,10 @@ class _Waiting:
         seconds = time.monotonic() - self._started
         self._spinner.update(text=Text(f"{self._title} {seconds:.0f} s"))
         return self._spinner
+
+
+def _live(title: str) -> Live:
+    return Live(_Waiting(title), console=_console(), transient=True, refresh_per_second=10)
 
 
 def _console() -> Console:

@@ -24,6 +24,7 @@ from shared.errors import PipelineError
 from shared.postgres.session import database_session
 from shared.postgres.survey import read_highest_ids
 from shared.tables import TABLES, Table, tables_without_changes
+from tools.stages import log_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ def _held_back(function_name: str, now: datetime, notes: list[str]) -> Mapping[s
     since = now.astimezone(UTC) - timedelta(minutes=LOG_MINUTES)
     try:
         pages = client.get_paginator("filter_log_events").paginate(
-            logGroupName=f"/aws/lambda/{function_name}",
+            logGroupName=log_group(function_name),
             filterPattern='"Table ingested"',
             startTime=int(since.timestamp() * 1000),
             PaginationConfig={"MaxItems": MOST_LINES},

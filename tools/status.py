@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError
 from local.console import print_table, table, waiting
 from services.ingestion.handler import Settings
 from shared.errors import PipelineError
-from tools.stages import REGION, function_name, function_variables
+from tools.stages import REGION, find_function
 from tools.standing import StageStatus, TableStatus, stage_standing
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     now = datetime.now(UTC)
     try:
         with nullcontext() if options.json else waiting(f"Reading the stage {options.stage}"):
-            settings = Settings.from_env(function_variables(options.stage, options.region))
-            stage = stage_standing(function_name(options.stage), settings, now)
+            function = find_function(options.stage, options.region)
+            settings = Settings.from_env(function.variables)
+            stage = stage_standing(function.name, settings, now)
     except (PipelineError, BotoCoreError) as error:
         sys.exit(str(error))
     if options.json:

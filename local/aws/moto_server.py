@@ -24,6 +24,7 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import CloudFormationBackend
 from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
+from moto.core.responses import BaseResponse
 from moto.core.utils import iso_8601_datetime_with_milliseconds
 from moto.s3.models import FakeBucket, s3_backends
 from moto.server import ThreadedMotoServer
@@ -39,6 +40,8 @@ from local.aws.roll_back import keep_what_is_retained, make_buckets_first, roll_
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+
+_REQUEST_ID = "x-amzn-requestid"
 
 
 def run_state_machines() -> None:
@@ -140,9 +143,23 @@ def run_functions(functions: Functions) -> None:
         answer = functions.invoke(self, (body or "{}").encode())
         if answer.kind != "response":
             response_headers["x-amz-function-error"] = "Unhandled"
+        response_headers[_REQUEST_ID] = answer.request_id
         return answer.body
 
     replace(LambdaFunction, "invoke", invoke)
+
+
+def keep_request_ids() -> None:
+    """Let the answer of a call have the request id in its log; moto makes up another one."""
+    name = "_enrich_response"
+    enrich = getattr(BaseResponse, name)
+
+    def enrich_and_keep(headers: dict[str, str], body: Any) -> tuple[dict[str, str], Any]:
+        own = headers.get(_REQUEST_ID)
+        headers, body = enrich(headers, body)
+        return (headers | {_REQUEST_ID: own} if own else headers), body
+
+    replace(BaseResponse, name, staticmethod(enrich_and_keep))
 
 
 def tell_executions_when_they_started() -> None:
@@ -170,6 +187,7 @@ def main(folder: Path) -> None:
     keep_what_is_retained()
     make_buckets_first()
     tell_executions_when_they_started()
+    keep_request_ids()
     hasten()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -93,7 +93,7 @@ def requested_tables(event: object) -> Sequence[str]:
     if not isinstance(wanted, list) or not wanted:
         raise EventError(
             'The event must be {} for all tables or {"tables": ["address", ...]} for some. '
-            '{"replay": {...}} lands rows again, see docs/operating.md.'
+            '{"replay": {...}} lands rows again: make replay, see docs/operating.md.'
         )
     unknown = [name for name in wanted if name not in TABLES]
     if unknown:

@@ -49,7 +49,8 @@ def log(findings: Findings) -> None:
         )
     if len(findings.missing):
         logger.error(
-            "Rows of the source have not landed. Replay them, see docs/operating.md",
+            "Rows of the source have not landed. Replay them by `make replay`, see "
+            "docs/operating.md",
             extra=table | _some("missing", findings.missing),
         )
     if findings.without_id:

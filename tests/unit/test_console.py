@@ -41,11 +41,11 @@ ENVIRONMENT = {
 } | {"TERM": "xterm"}
 
 
-def on_a_terminal(**environment):
+def on_a_terminal(script=SHOW, **environment):
     """Run on a pseudo terminal; return what arrived there."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", SHOW], cwd=ROOT, env=ENVIRONMENT | environment, stdout=theirs
+        [sys.executable, "-c", script], cwd=ROOT, env=ENVIRONMENT | environment, stdout=theirs
     ) as process:
         os.close(theirs)
         found = b""
@@ -111,7 +111,33 @@ def test_numbers_are_aligned_right_and_names_left():
     assert found == ["a      rows  b", "x         1  y", "long  1,234  [z]"]
 
 
+SAY = f"""
+from local.console import lines_while_waiting
+with lines_while_waiting("Calling") as say:
+    say("[a] line", "INFO")
+    say("{LONG}", "ERROR")
+"""
+
+
+def test_lines_are_printed_while_it_waits_and_into_a_pipe_go_only_they():
+    done = subprocess.run(
+        [sys.executable, "-c", SAY], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout.decode() == f"[a] line\n{LONG}\n"
+    found = on_a_terminal(SAY)
+    assert re.search(rf"[{SPINNER}] Calling \d+ s", found)
+    assert "[a] line\n" in found
+    assert f"\x1b[1;31m{LONG}\x1b[0m\n" in found
+
+
 @pytest.mark.parametrize("more", [{}, {"location": "x", "service": "ingestion"}])
 def test_a_log_line_is_its_time_level_message_and_own_fields(more):
     record = {"timestamp": "2026-11-26 12:34:56,789+00:00", "level": "INFO", "message": "Run ended"}
     assert log_line(record | more | {"rows": 3}) == "12:34:56 INFO  Run ended: rows=3"
+
+
+def test_a_log_line_is_one_line_without_what_is_nothing():
+    record = {"timestamp": "2026-11-26 12:34:56,789+00:00", "level": "ERROR", "message": "Failed"}
+    more = {"rows": 0, "changes": 0, "key": None, "more": False, "reason": "one\ntwo"}
+    assert log_line(record | more) == "12:34:56 ERROR Failed: rows=0 reason=one two"
+    assert log_line(record) == "12:34:56 ERROR Failed"

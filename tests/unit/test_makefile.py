@@ -36,6 +36,17 @@ def commands(*arguments):
         ),
         (["status"], "python -m tools.status --stage prod \n"),
         (["status", "STAGE=dev", "JSON=1"], "python -m tools.status --stage dev --json\n"),
+        (["ingest"], "python -m tools.invoke ingest --stage prod  \n"),
+        (
+            ["ingest", "STAGE=dev", "TABLES=address, staff", "JSON=1"],
+            "python -m tools.invoke ingest --stage dev --tables 'address, staff' --json\n",
+        ),
+        (["reconcile"], "python -m tools.invoke reconcile --stage prod \n"),
+        (["reconcile", "JSON=1"], "python -m tools.invoke reconcile --stage prod --json\n"),
+        (
+            ["replay", "STAGE=dev", "TABLE=address", "FROM=-1", "TO=500"],
+            "python -m tools.invoke replay --stage dev  -- 'address' '-1' '500'\n",
+        ),
         (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
         (
             ["contract", "TABLE=a b", "STAGE=dev", "FORCE=1"],
@@ -45,6 +56,20 @@ def commands(*arguments):
 )
 def test_variables_reach_the_command(given, passed_on):
     assert commands(*given).endswith(passed_on)
+
+
+@pytest.mark.parametrize("missing", ["TABLE", "FROM", "TO"])
+def test_a_replay_of_no_rows_says_what_is_to_be_named(missing):
+    given = {"TABLE": "address", "FROM": "0", "TO": "500"} | {missing: ""}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "replay", *map("=".join, given.items())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == "Which rows? make replay TABLE=payment FROM=0 TO=500\n"
 
 
 def test_setup_says_what_it_does_step_by_step():

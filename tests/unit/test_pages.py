@@ -109,8 +109,17 @@ def test_every_make_command_is_a_target(name):
     assert set(named) <= set(targets)
 
 
+@pytest.mark.parametrize("name", [*PAGES, "resources/alarms.yml", "local/serve.py"])
+def test_nobody_is_told_to_call_a_deployed_stage_in_another_way(name):
+    """`sls invoke` gives up before a call ends, and calls again; `sls invoke local` is fine."""
+    assert not re.search(r"sls invoke (?!local)-", page(name))
+    assert "lambda invoke" not in page(name)
+
+
 def test_make_is_named_where_it_is_looked_for():
     assert "make demo" in README
+    for text in (README, DEPLOYING, OPERATING):
+        assert "\nmake ingest STAGE=prod" in text or "`make ingest STAGE=prod`" in text
     assert "make status" in OPERATING
     assert "make bench" in PERFORMANCE
 

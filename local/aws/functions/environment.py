@@ -59,7 +59,8 @@ class Environment:
             self.stop()
         self._write_log(call, words, report)
         self._cold = False
-        return replace(answer, body=answer.body or json.dumps(words).encode())
+        body = answer.body or json.dumps(words).encode()
+        return replace(answer, body=body, request_id=call.request_id)
 
     def stop(self) -> None:
         """Kill the process."""

@@ -45,11 +45,14 @@ class Answer:
     `taken`: the handler has it; `response`, `error`: what it returned or raised; `init`: it could
     not be imported; `exit`, `timeout`, `memory`: its process ended, did not answer in time, or took
     more memory than the function has.
+
+    `request_id` is the call's, once an `Environment` has answered it.
     """
 
     kind: Kind
     body: bytes = b""
     at: float = field(default_factory=time.monotonic)
+    request_id: str = ""
 
 
 class RuntimeApi(ThreadingHTTPServer):

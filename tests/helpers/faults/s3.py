@@ -1,4 +1,7 @@
-"""An S3 that fails: a proxy on loopback, which does to single requests what networks and S3 do."""
+"""An S3 that fails: a proxy on loopback, which does to single requests what networks and S3 do.
+
+What is not S3's own language it does to other services of AWS, too.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             exchange.answer(exchange.forward())
 
-    do_GET = do_HEAD = do_PUT = _exchange
+    do_GET = do_HEAD = do_PUT = do_POST = _exchange
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

@@ -183,7 +183,7 @@ def test_where_the_stage_is_not_deployed_those_that_are_there_are_suggested(stag
         status.main(["--stage", "prod"])
     assert ended.value.code == (
         "There is no stage 'prod' in eu-west-2: no function totesys-ingestion-prod-ingest. "
-        "Deployed there: dev, local. Try: make status STAGE=dev"
+        "Deployed there: dev, local. Try: STAGE=dev"
     )
     assert capsys.readouterr().out == ""
 
