@@ -13,13 +13,21 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """Base of all our errors; the message says what failed and what to do."""
+    """Base of all our errors; the message says what failed and what to do.
+
+    Attributes:
+        transient: whether the state machine retries it.
+        alarm: the alarm for it, if it has one of its own; see `shared.telemetry`.
+    """
 
     transient: ClassVar[bool] = False
+    alarm: str | None = None
 
 
 class ConfigError(PipelineError):
     """The environment or the secret is wrong: fix the deployment."""
+
+    alarm = "aws-refused"
 
 
 class EventError(PipelineError):
@@ -29,33 +37,45 @@ class EventError(PipelineError):
 class SourceError(PipelineError):
     """The database refused the request, or does not have what it asks for."""
 
+    alarm = "database-refused"
+
 
 class SourceUnavailableError(PipelineError):
     """The database can't be reached, or the connection broke: worth a retry."""
 
     transient = True
+    alarm = "database-unavailable"
 
 
 class LandingError(PipelineError):
     """S3 refused the request: the bucket or a permission is missing."""
+
+    alarm = "aws-refused"
 
 
 class LandingUnavailableError(PipelineError):
     """AWS is overloaded, fails or can't be reached: worth a retry."""
 
     transient = True
+    alarm = "aws-unavailable"
 
 
 class StateError(PipelineError):
     """An object that holds a table's state is not valid."""
 
+    alarm = "aws-refused"
+
 
 class UnfinishedError(PipelineError):
     """The time of a reconciliation was up; its next call continues where it stopped."""
 
+    alarm = "reconcile-failed"
+
 
 class IngestionError(PipelineError):
     """Some tables failed, at least one with an error that a retry does not fix."""
+
+    alarm: str | None = "executions-failed"  # each table's failure has an alarm, too
 
     def __init__(self, failures: dict[str, PipelineError]) -> None:
         """Name every failed table.
@@ -74,6 +94,11 @@ class TransientIngestionError(IngestionError):
     """Some tables failed, each with an error that a retry may fix."""
 
     transient = True
+
+    def __init__(self, failures: dict[str, PipelineError]) -> None:
+        """Name every failed table; the alarm is that of the first."""
+        super().__init__(failures)
+        self.alarm = next(iter(failures.values())).alarm
 
 
 def explained(error: Exception) -> PipelineError:

@@ -61,11 +61,9 @@ class BucketSettings(Environment):
 
     Attributes:
         bucket_name: the bucket that rows land in.
-        stage: the name of the stage, a dimension of every metric.
     """
 
     bucket_name: str
-    stage: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,10 +45,6 @@ class FunctionLog:
         """Return the parsed lines of the function's logger, which have a `level`."""
         return [record for record in self._json() if "level" in record]
 
-    def metrics(self) -> list[Metric]:
-        """Return the metrics in the log, which have CloudWatch's embedded metric format (EMF)."""
-        return [metric for line in self.lines() for metric in emitted(line)]
-
     def _json(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines() if line.startswith("{")]
 
@@ -66,19 +62,3 @@ def calls(lines: Sequence[str]) -> Iterator[list[str]]:
             killed = any("signal: killed" in each for each in call)
             yield [each for each in call if not (killed and each.startswith("{"))]
             call = []
-
-
-def emitted(line: str) -> list[Metric]:
-    """Return the metrics in a line, none if it is not in CloudWatch's embedded metric format."""
-    blob = json.loads(line) if line.startswith("{") else {}
-    return list(_metrics(blob)) if "_aws" in blob else []
-
-
-def _metrics(blob: dict[str, Any]) -> Iterator[Metric]:
-    for directive in blob["_aws"]["CloudWatchMetrics"]:
-        for names in directive["Dimensions"]:
-            dimensions = {name: blob[name] for name in names}
-            for metric in directive["Metrics"]:
-                values = blob[metric["Name"]]
-                for value in values if isinstance(values, list) else [values]:
-                    yield Metric(directive["Namespace"], metric["Name"], dimensions, value)

@@ -28,8 +28,6 @@ _COMPARISONS = {
     "LessThanOrEqualToThreshold": operator.le,
 }
 _ARITHMETIC = re.compile(r"[\w\s.()*/+-]+")
-_STATE_OF = re.compile(r'(ALARM|OK|INSUFFICIENT_DATA)\("\$\{(\w+)\}"\)')
-_LOGIC = re.compile(r"(?:\s|\(|\)|AND|OR|NOT|True|False)*")
 
 
 @dataclass(frozen=True)
@@ -59,46 +57,52 @@ class Alarms:
 
     def __post_init__(self) -> None:
         """Begin without data, like every new alarm."""
-        self._single = self._of_type("AWS::CloudWatch::Alarm")
-        self._composite = self._of_type("AWS::CloudWatch::CompositeAlarm")
-        for name in (*self._single, *self._composite):
+        self._alarms = {
+            name: resource["Properties"]
+            for name, resource in self.resources.items()
+            if resource["Type"] == "AWS::CloudWatch::Alarm"
+        }
+        self._warming_up = set(self._alarms)
+        for name in self._alarms:
             self.states[name] = "INSUFFICIENT_DATA"
 
     def evaluate(self, metrics: Metrics, second: int) -> None:
         """Evaluate every alarm at a time, in seconds; to be called once a minute."""
-        for name, alarm in self._single.items():
+        for name, alarm in self._alarms.items():
             points = breaches(alarm, metrics, second, self.looks_back)
-            self._set(second, name, judge(alarm, points, self.states[name]))
-        for name, alarm in self._composite.items():
-            on = holds(alarm["AlarmRule"]["Fn::Sub"], self.states)
-            self._set(second, name, "ALARM" if on else "OK")
+            if not self._is_warming_up(name, points, second):
+                self._set(second, name, judge(alarm, points, self.states[name]))
 
     def fired(self) -> set[str]:
-        """Return which metric alarms have been in ALARM."""
-        return {each.alarm for each in self.changes if each.state == "ALARM"} & {*self._single}
+        """Return which alarms have been in ALARM."""
+        return {each.alarm for each in self.changes if each.state == "ALARM"}
 
-    def messages(self, state: State) -> list[int]:
-        """Return when messages for a state went to the topic, in seconds."""
+    def messages(self, state: State) -> list[Change]:
+        """Return the changes to a state of which the topic got a message."""
         actions = {"ALARM": "AlarmActions", "OK": "OKActions"}[state]
-        alarms = {**self._single, **self._composite}
         return [
-            change.second
+            change
             for change in self.changes
-            for _ in alarms[change.alarm].get(actions, [])
+            for _ in self._alarms[change.alarm].get(actions, [])
             if change.state == state
         ]
+
+    def _is_warming_up(self, name: str, points: Sequence[bool | None], second: int) -> bool:
+        """Tell whether a new alarm is not evaluated yet; enough values end that early.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-warm-up.html
+        """
+        alarm = self._alarms[name]
+        minutes = alarm.get("WarmUpConfiguration", {}).get("WarmUpPeriodDurationInMinutes", 0)
+        is_filled = None not in points[: alarm["EvaluationPeriods"]]
+        if is_filled or second > minutes * MINUTE:
+            self._warming_up.discard(name)
+        return name in self._warming_up
 
     def _set(self, second: int, name: str, state: State) -> None:
         if state != self.states[name]:
             self.states[name] = state
             self.changes.append(Change(second, name, state))
-
-    def _of_type(self, kind: str) -> dict[str, Any]:
-        return {
-            name: resource["Properties"]
-            for name, resource in self.resources.items()
-            if resource["Type"] == kind
-        }
 
 
 def breaches(
@@ -142,20 +146,6 @@ def judge(alarm: Mapping[str, Any], points: Sequence[bool | None], state: State)
         return "INSUFFICIENT_DATA"
     oldest = max((age for age, point in enumerate(points[:periods], 1) if point), default=0)
     return "ALARM" if oldest >= needed else state
-
-
-def holds(rule: str, states: Mapping[str, State]) -> bool:
-    """Tell whether a composite alarm's rule holds.
-
-    Raises:
-        ValueError: the rule uses something that is not simulated.
-    """
-    logic = _STATE_OF.sub(lambda match: str(states[match[2]] == match[1]), rule)
-    if not _LOGIC.fullmatch(logic):
-        raise ValueError(f"{rule!r} uses something that is not simulated")
-    for word in ("AND", "OR", "NOT"):
-        logic = logic.replace(word, word.lower())
-    return bool(eval(logic))
 
 
 def _value(alarm: Mapping[str, Any], metrics: Metrics, second: int, number: int) -> Any:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local.aws.function_log import Metric, calls, emitted
+from local.aws.function_log import Metric, calls
 from local.cloudwatch.alarms import MINUTE, Alarms
 from local.cloudwatch.log_filters import matches
 from local.cloudwatch.metrics import Metrics
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 # The longest that the state machine waits before it calls the function again.
 PAUSE_SECONDS = 60
 EXECUTION_SECONDS = 570
+_ATTEMPTS = 3  # Lambda's, of an asynchronous call
 _EXECUTIONS = {
     "FAILED": "ExecutionsFailed",
     "TIMED_OUT": "ExecutionsTimedOut",
     "ABORTED": "ExecutionsAborted",
     "SUCCEEDED": "ExecutionsSucceeded",
 }
+INGEST, RECONCILE = "Ingest", "Reconcile"  # as the names of their resources begin
 _DURATION = re.compile(r"\tDuration: ([\d.]+) ms")
 
 
@@ -72,12 +74,14 @@ class Simulation:
         resources: the resources of the compiled template, conditions decided.
         alarms: the stage's alarms.
         metrics: all values so far.
+        lines: each log line so far: when it was written, its log group, and its text.
         second: the time.
     """
 
     resources: Mapping[str, Any]
     alarms: Alarms
     metrics: Metrics = field(default_factory=Metrics)
+    lines: list[tuple[float, str, str]] = field(default_factory=list)
     second: float = 0
 
     def advance(self, seconds: float) -> None:
@@ -90,16 +94,27 @@ class Simulation:
     def play(self, recording: Recording) -> None:
         """Let an execution begin now; its later values are added already, but are not seen yet."""
         at = self.second
+        scale = self._timeout / recording.timeout
         for lines in recording.calls:
-            at = self._play_call(lines, at, self._timeout / recording.timeout) + PAUSE_SECONDS
+            at = self._play_call(INGEST, lines, at, scale) + PAUSE_SECONDS
         ended = self.second + EXECUTION_SECONDS if recording.status == "TIMED_OUT" else at
         self.add("AWS/States", _EXECUTIONS[recording.status], ended)
 
-    def add(self, namespace: str, name: str, at: float, value: float = 1) -> None:
+    def play_night(self, calls: Sequence[Sequence[str]]) -> None:
+        """Let the reconciliation be called now, and again if a call fails, as Lambda does."""
+        at = self.second
+        for lines in calls:
+            at = self._play_call(RECONCILE, lines, at, 1) + PAUSE_SECONDS
+        if len(calls) == _ATTEMPTS and "\tStatus: " in calls[-1][-1]:
+            self.add("AWS/Lambda", "AsyncEventsDropped", at, function=RECONCILE)
+
+    def add(
+        self, namespace: str, name: str, at: float, value: float = 1, function: str = INGEST
+    ) -> None:
         """Add a value of one of AWS's own metrics."""
         dimensions = {
             "AWS/States": {"StateMachineArn": "IngestionStateMachine"},
-            "AWS/Lambda": {"FunctionName": "IngestLambdaFunction"},
+            "AWS/Lambda": {"FunctionName": f"{function}LambdaFunction"},
             "AWS/Events": {"RuleName": "IngestionStepFunctionsEventsRuleSchedule1"},
         }[namespace]
         self.metrics.add(at, Metric(namespace, name, dimensions, value))
@@ -108,23 +123,28 @@ class Simulation:
     def _timeout(self) -> float:
         return float(self.resources["IngestLambdaFunction"]["Properties"]["Timeout"])
 
-    def _play_call(self, lines: Sequence[str], at: float, scale: float) -> float:
+    def _play_call(self, function: str, lines: Sequence[str], at: float, scale: float) -> float:
         """Take the metrics of a call that begins at a time; return when it ends."""
         report = lines[-1]
         milliseconds = float(_DURATION.findall(report)[0]) * scale
         end = at + milliseconds / 1000
-        self.add("AWS/Lambda", "Duration", at, milliseconds)
-        self.add("AWS/Lambda", "Errors", at, "\tStatus: " in report)
+        self.add("AWS/Lambda", "Duration", at, milliseconds, function)
+        self.add("AWS/Lambda", "Errors", at, "\tStatus: " in report, function)
         for line in lines:
-            for metric in (*emitted(line), *self._counted(line)):
+            for metric in self._counted(function, line):
                 self.metrics.add(end, metric)
+            self.lines.append((end, f"{function}LogGroup", line))
         return end
 
-    def _counted(self, line: str) -> Iterator[Metric]:
-        """Yield what the metric filters make of a line."""
+    def _counted(self, function: str, line: str) -> Iterator[Metric]:
+        """Yield what the metric filters of a function's log make of a line."""
         for resource in self.resources.values():
-            if resource["Type"] == "AWS::Logs::MetricFilter":
-                for made in resource["Properties"]["MetricTransformations"]:
-                    found = matches(resource["Properties"]["FilterPattern"], line)
-                    value = float(made["MetricValue"] if found else made["DefaultValue"])
+            declared = resource["Properties"]
+            if resource["Type"] != "AWS::Logs::MetricFilter":
+                continue
+            if declared["LogGroupName"] != {"Ref": f"{function}LogGroup"}:
+                continue
+            if matches(declared["FilterPattern"], line):
+                for made in declared["MetricTransformations"]:
+                    value = float(made["MetricValue"])
                     yield Metric(made["MetricNamespace"], made["MetricName"], {}, value)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from services.ingestion.run import Limits, ingest
-from services.ingestion.summary import emit_metrics
 from shared import telemetry
 from shared.clients import s3_client
 from shared.errors import EventError, explained
@@ -62,7 +59,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     Raises:
         PipelineError: one of `shared.errors`; logged, see `telemetry.failure`.
     """
-    started = time.monotonic()
     try:
         settings = Settings.from_env(os.environ)
         if isinstance(event, dict) and "replay" in event:
@@ -74,11 +70,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         failure = explained(error)
         telemetry.failure("The run failed", failure)
         raise failure from failure.__cause__
-    finally:
-        telemetry.emit(
-            {"Heartbeat": 1, "RunSeconds": time.monotonic() - started},
-            {"stage": os.environ.get("STAGE", "unknown")},
-        )
 
 
 def requested_tables(event: object) -> Sequence[str]:
@@ -108,11 +99,8 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         _seconds_left(context),
         tables_without_changes(settings.without_changes),
     )
-    report = partial(emit_metrics, settings.stage)
     with database_session(settings) as connection:
-        summary = ingest(
-            tables, s3_client(), connection, settings.bucket_name, limits, report=report
-        )
+        summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
     return summary
@@ -126,10 +114,6 @@ def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -
         done = replay(
             wanted, s3_client(), connection, settings.bucket_name, settings.batch_rows, left
         )
-    violations = {"ContractViolations": done["contract_violations"]}
-    values = {"RowsReplayed": done["rows"]} | (violations if any(violations.values()) else {})
-    telemetry.emit(values, {"stage": settings.stage, "table": wanted.table})
-    telemetry.emit(violations, {"stage": settings.stage})
     return {"more": False, "replay": done}
 
 

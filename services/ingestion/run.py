@@ -20,7 +20,7 @@ from shared.errors import PipelineError, explained, run_error
 from shared.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
@@ -57,8 +57,6 @@ def ingest(
     connection: Connection,
     bucket_name: str,
     limits: Limits | None = None,
-    *,
-    report: Callable[[Mapping[str, TableSummary]], None] | None = None,
 ) -> dict[str, Any]:
     """Land the new and changed rows of tables.
 
@@ -68,8 +66,6 @@ def ingest(
         connection: a session of the database, in autocommit.
         bucket_name: the bucket to land in.
         limits: what the run may use.
-        report: called once at the end of the run, with the summary of each table that did not fail
-            by its name.
 
     Returns:
         `rows`, how many landed; `more`, whether a backlog is left; `tables`, the summary of each.
@@ -84,8 +80,6 @@ def ingest(
     summaries = run.summaries()
     for name, summary in summaries.items():
         telemetry.logger().info("Table ingested", extra={"table": name} | asdict(summary))
-    if report:
-        report(summaries)
     if run.failures:
         raise run_error({table.name: error for table, error in run.failures.items()})
     return {

@@ -1,15 +1,12 @@
-"""What a run reports of its tables: summaries, log lines and metrics."""
+"""What a run reports of its tables: summaries, and how a backlog lands."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared import telemetry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _INTERVAL_SECONDS = 10.0
 
@@ -52,41 +49,6 @@ class TableSummary:
     def of_none(cls, row_id: int) -> TableSummary:
         """Return the summary of a table that had nothing to do."""
         return cls(from_row_id=row_id, latest_row_id=row_id)
-
-
-def emit_metrics(stage: str, summaries: Mapping[str, TableSummary]) -> None:
-    """Write the metrics of a run: of each table that has any, and totals over all tables.
-
-    The totals exist because an alarm can't sum over a dimension; they are written even if 0.
-
-    Args:
-        stage: the stage, a dimension of every metric.
-        summaries: by the name of the table.
-    """
-    for table, summary in summaries.items():
-        _emit_table(stage, table, summary)
-    totals = {
-        "ContractViolations": sum(each.contract_violations for each in summaries.values()),
-        "HeldBackRows": sum(each.held_back_rows for each in summaries.values()),
-        "WatermarkAgeSeconds": max(
-            (each.watermark_age_seconds for each in summaries.values()), default=0
-        ),
-    }
-    telemetry.emit(totals, {"stage": stage})
-
-
-def _emit_table(stage: str, table: str, summary: TableSummary) -> None:
-    values = {"RowsIngested": summary.rows, "BytesIngested": summary.bytes}
-    if summary.held_back_rows:
-        values["HeldBackRows"] = summary.held_back_rows
-        values["WatermarkAgeSeconds"] = summary.watermark_age_seconds
-    if summary.contract_violations:
-        values["ContractViolations"] = summary.contract_violations
-    if summary.changes:
-        values["ChangesLanded"] = summary.changes
-        values["ChangesRepeated"] = summary.changes_repeated
-    if any(values.values()):
-        telemetry.emit(values, {"stage": stage, "table": table})
 
 
 class Progress:

@@ -63,7 +63,6 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
 def _run(settings: Settings, is_time_left: Callable[[], bool]) -> dict[str, Any]:
     date = datetime.now(UTC).date().isoformat()
     found, failures = _reconcile_all(settings, is_time_left)
-    report.emit(found, settings.stage)
     key = report.write(found, failures, date, Bucket(s3_client(), settings.bucket_name))
     if failures:
         raise run_error(failures)

@@ -1,4 +1,4 @@
-"""The report of a reconciliation: log lines, metrics, and an object with the ids."""
+"""The report of a reconciliation: log lines, and an object with the ids."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def log(findings: Findings) -> None:
     for fault in findings.faults[:_LISTED]:
         logger.error(
             "An object is not as it landed. Restore its older version, see docs/operating.md",
-            extra=table | {"key": fault.key, "fault": fault.what},
+            extra=table | {"alarm": "objects-broken", "key": fault.key, "fault": fault.what},
         )
     if len(findings.missing):
         logger.error(
             "Rows of the source have not landed. Replay them by `make replay`, see "
             "docs/operating.md",
-            extra=table | _some("missing", findings.missing),
+            extra=table | {"alarm": "rows-missing"} | _some("missing", findings.missing),
         )
     if findings.without_id:
         logger.error(
             "Rows of the source have no id, so they can't land. Give them one, and the column NOT "
             "NULL",
-            extra=table | {"missing": findings.without_id},
+            extra=table | {"alarm": "rows-missing", "missing": findings.without_id},
         )
     if findings.pending:
         logger.warning(
@@ -69,22 +69,6 @@ def log(findings: Findings) -> None:
             "Rows that landed were deleted from the source",
             extra=table | _some("deleted", findings.deleted),
         )
-
-
-def emit(found: Sequence[Findings], stage: str) -> None:
-    """Write the metrics: of each table that has any, and totals over all tables.
-
-    The totals exist because an alarm can't sum over a dimension; they are written even if 0.
-    """
-    for findings in found:
-        counted = counts(findings)
-        values = {"MissingRows": counted["missing"], "DeletedRows": counted["deleted"]}
-        if any(values.values()):
-            telemetry.emit(values, {"stage": stage, "table": findings.table})
-    totals = [counts(findings) for findings in found]
-    metrics = {"MissingRows": "missing", "BrokenObjects": "broken_objects"}
-    values = {name: sum(each[count] for each in totals) for name, count in metrics.items()}
-    telemetry.emit(values, {"stage": stage})
 
 
 def write(

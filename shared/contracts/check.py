@@ -92,7 +92,8 @@ class Inspector:
                 self.reported.add(key)
                 logger().error(
                     "A column breaks its contract",
-                    extra={"table": self.table.name} | asdict(violation),
+                    extra={"table": self.table.name, "alarm": "contracts-broken"}
+                    | asdict(violation),
                 )
 
     @cached_property

@@ -10,7 +10,7 @@ from local.cloudwatch.simulation import record
 from tests.helpers.runs.drills import state_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from local.cloudwatch.simulation import Recording
     from local.stage import LocalStage
@@ -26,10 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print which alarms each fault fires, and after how many minutes."""
     if drills := config.stash[MATRIX]:
-        terminalreporter.section("drills: the alarms of each fault, and minutes until they fire")
+        terminalreporter.section(
+            "drills: the emails of each fault, and minutes until they are sent"
+        )
         for fault, outcome in drills.items():
-            alarms = ", ".join(f"{name} {at:.0f}" for name, at in sorted(outcome.alarms.items()))
-            terminalreporter.line(f"{fault:26} {len(outcome.emails)} email(s)   {alarms or 'none'}")
+            emails = ", ".join(f"{name} {minutes:.0f}" for name, minutes in outcome.emails)
+            terminalreporter.line(f"{fault:40} {emails or 'none'}")
 
 
 @pytest.fixture
@@ -50,6 +52,12 @@ def drilled(stage: LocalStage) -> Iterator[LocalStage]:
     with state_machine(stage):
         stage.run()
         yield stage
+
+
+@pytest.fixture(scope="session")
+def recordings() -> dict[str, Sequence[Recording | None]]:
+    """The runs of the faults that were injected so far, by fault."""
+    return {}
 
 
 @pytest.fixture(scope="module")

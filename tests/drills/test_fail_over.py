@@ -31,4 +31,4 @@ def test_a_database_that_is_away_for_119_seconds(stage, resources):
     assert len(failed_over.calls) > 3
     for looks_back in (0, 2):
         outcome = drill(resources, looks_back, healthy, [failed_over], ticks=1)
-        assert (outcome.alarms, outcome.emails) == ({}, [])
+        assert outcome.emails == []

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.e2e
 OFFICE_HOURS = range(8 * 6, 18 * 6)
 LOOKS_BACK = pytest.mark.parametrize("looks_back", [0, 2])
 MILLION = 1_000_000
+# A reconciliation that finds nothing.
+REPORT = ["REPORT RequestId: 1\tDuration: 900.00 ms\tBilled Duration: 901 ms"]
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +46,23 @@ def healed(drilled):
 
 
 def quiet(days):
-    """Tell whether nothing happened since the deployment but the stage's first OK."""
+    """Tell whether nothing happened since the deployment but each alarm's first OK.
+
+    These come before anybody can have confirmed the subscription.
+    """
     outcome = days.outcome()
-    # The composite alarm says that it is OK, before anybody can have confirmed the subscription.
-    return (outcome.emails, outcome.all_clears, outcome.still_on) == ([], 1, set())
+    return (outcome.emails, outcome.still_on) == ([], set()) and len(outcome.all_clears) == len(
+        set(outcome.all_clears)
+    )
 
 
 @LOOKS_BACK
 def test_a_quiet_weekend(resources, healthy, looks_back):
     days = Days(resources, looks_back)
-    days.tick(healthy, 2 * TICKS_A_DAY)
+    for _ in range(2):
+        days.simulation.play_night([REPORT])
+        days.tick(healthy, TICKS_A_DAY)
     assert quiet(days)
-    assert days.outcome().alarms == {}
 
 
 @pytest.mark.parametrize("looks_back", [pytest.param(0, marks=pytest.mark.long), 2])
@@ -64,11 +71,11 @@ def test_a_working_week(resources, healthy, busy, healed, looks_back):
     rng = Random(1)
     days = Days(resources, looks_back)
     for _ in range(5):
+        days.simulation.play_night([REPORT])
         for tick in range(TICKS_A_DAY):
             finds = rng.choices([busy, healthy, healed], [60, 37, 3])[0]
             days.tick(finds if tick in OFFICE_HOURS else healthy)
     assert quiet(days)
-    assert days.outcome().alarms == {}
 
 
 @LOOKS_BACK
@@ -77,7 +84,7 @@ def test_a_retry_that_heals_itself(resources, healthy, healed, looks_back):
     assert len(healed.calls) > 1
     assert any("SourceUnavailableError" in line for line in healed.calls[0])
     outcome = drill(resources, looks_back, healthy, [healed], ticks=1)
-    assert (outcome.alarms, outcome.emails) == ({}, [])
+    assert outcome.emails == []
     assert any("\tStatus: error" in line for line in healed.calls[0])
 
 
@@ -89,7 +96,6 @@ def test_a_first_deployment(resources, healthy, ticks, looks_back):
     days.tick(None, ticks)
     days.tick(healthy, 12)
     assert quiet(days)
-    assert set(days.outcome().alarms) <= {"no-heartbeat"}
 
 
 @pytest.mark.long
@@ -99,7 +105,7 @@ def test_rows_held_back_for_fifty_minutes(drilled, resources, healthy):
     drilled.run()
     for looks_back in (0, 2):
         outcome = drill(resources, looks_back, healthy, held_back, ticks=5)
-        assert (outcome.alarms, outcome.emails) == ({}, [])
+        assert outcome.emails == []
 
 
 @pytest.mark.long
@@ -116,4 +122,3 @@ def test_a_first_load_of_a_million_rows(resources, healthy):
         days.tick(load)
         days.tick(healthy, 12)
         assert quiet(days)
-        assert days.outcome().alarms == {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
-PATTERN = metric_filters()["ErrorLinesFilter"]["FilterPattern"]
+PATTERN = metric_filters()["ContractsBrokenFilter"]["FilterPattern"]
 
 
 def run(stage: LocalStage) -> list[list[object]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from local import REPOSITORY
-from local.aws.function_log import FunctionLog, Metric
+from local.aws.function_log import FunctionLog
 from local.aws.stand_in import LocalAws
 from tests.helpers.faults.processes import processes_of
 
@@ -208,18 +208,8 @@ def test_log_has_what_the_function_prints_between_start_and_end(function: Functi
 
 def test_log_gives_records_and_metrics(function: Function):
     record = {"level": "INFO", "message": "hello"}
-    blob = {
-        "_aws": {
-            "CloudWatchMetrics": [
-                {"Namespace": "N", "Dimensions": [["stage"]], "Metrics": [{"Name": "Rows"}]}
-            ]
-        },
-        "stage": "local",
-        "Rows": [1, 2],
-    }
-    function.invoke(print=["no JSON", json.dumps(record), json.dumps(blob)])
+    function.invoke(print=["no JSON", json.dumps(record), '{"no": "record"}'])
     assert function.log.records() == [record]
-    assert function.log.metrics() == [Metric("N", "Rows", {"stage": "local"}, n) for n in (1, 2)]
 
 
 def test_nothing_is_left_when_it_is_closed():

@@ -149,8 +149,8 @@ def test_what_changes_after_it_has_landed_is_in_the_change_stream(caught_up: Loc
     line = caught_up.landed.read(done["changes_key"]).splitlines()[-1].decode()
     assert comparable("payment", line) == in_totesys(caught_up, "payment")[-1]
     assert comparable("payment", line)["payment_id"] == payment_id
-    emitted = {(m.name, m.dimensions.get("table")) for m in caught_up.log.metrics()}
-    assert {("ChangesLanded", "payment"), ("ChangesRepeated", "payment")} <= emitted
+    told = [line for line in caught_up.log.records() if line.get("table") == "payment"]
+    assert told[-1]["changes"] == 1
 
 
 def test_run_of_one_table_leaves_the_others_alone(caught_up: LocalStage):
@@ -186,23 +186,20 @@ def test_wrong_password_fails_the_execution(stage: LocalStage):
     assert stage.landed.all_keys() == keys
 
 
-def test_alarms_on_our_metrics_watch_what_the_function_emits(caught_up: LocalStage):
-    assert not caught_up.reconcile().failed
-    logged = [*caught_up.log.metrics(), *caught_up.reconcile_log.metrics()]
-    emitted = {(m.name, *sorted(m.dimensions.items())) for m in logged}
+def test_alarms_on_our_metrics_watch_what_the_filters_count(caught_up: LocalStage):
     counted = {
-        (made["MetricName"],)
+        made["MetricName"]
         for each in resources(caught_up, "AWS::Logs::MetricFilter")
         for made in each["MetricTransformations"]
     }
     watched = {
-        (metric["MetricName"], *sorted((d["Name"], d["Value"]) for d in metric["Dimensions"]))
+        metric["MetricName"]
         for alarm in resources(caught_up, "AWS::CloudWatch::Alarm")
         for metric in metrics_of(alarm)
         if metric["Namespace"] == "Totesys"
     }
-    assert "Heartbeat" in {name for name, *_ in watched}
-    assert watched - emitted - counted == set()
+    assert watched == counted
+    assert "local-rows-missing" in watched
 
 
 def test_schedule_starts_the_state_machine_for_all_tables(stage: LocalStage):
@@ -236,8 +233,9 @@ def test_reconcile_finds_an_object_that_was_deleted_until_it_is_restored(caught_
     key = caught_up.landed.keys("department")[0]
     client.delete_object(Bucket=bucket, Key=key)
     assert reconciled(caught_up)["department"]["missing_ids"] == [[1, 8]]
-    missing = [each for each in caught_up.reconcile_log.metrics() if each.name == "MissingRows"]
-    assert [each.value for each in missing[-2:]] == [8, 8]  # of the table, and of all
+    lines = caught_up.reconcile_log.records()
+    [missing] = [line for line in lines if line.get("alarm") == "rows-missing"]
+    assert missing["missing"] == 8
     restore(caught_up, key)
     assert reconciled(caught_up)["department"]["missing"] == 0
     client.put_object(Bucket=bucket, Key=key, Body=caught_up.landed.read(key)[:-9])

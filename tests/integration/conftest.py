@@ -86,12 +86,10 @@ def deployed(totesys, bucket, aws, monkeypatch):
     name = secrets.create_secret(Name=f"{bucket.name}/totesys", SecretString="{}")["Name"]
     for variable, value in {
         "BUCKET_NAME": bucket.name,
-        "STAGE": "test",
         "DB_SECRET_ID": name,
         "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
         "STATEMENT_TIMEOUT_SECONDS": "10",
         "POWERTOOLS_SERVICE_NAME": "ingestion",
-        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
     }.items():
         monkeypatch.setenv(variable, value)
 

@@ -208,8 +208,8 @@ def test_a_service_that_reads_the_bucket_only_needs_no_driver_and_no_secret():
     assert "pg8000" not in imported(statement)
     from shared.settings import BucketSettings
 
-    settings = BucketSettings.from_env({"BUCKET_NAME": "prod-ingestion-bucket", "STAGE": "prod"})
-    assert settings.stage == "prod"
+    settings = BucketSettings.from_env({"BUCKET_NAME": "prod-ingestion-bucket"})
+    assert settings.bucket_name == "prod-ingestion-bucket"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from shared.postgres.credentials import Credentials
 
 ENV = {
     "BUCKET_NAME": "prod-ingestion-bucket",
-    "STAGE": "prod",
     "DB_SECRET_ID": "prod/totesys",
     "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
 }
@@ -65,7 +64,7 @@ def test_names_of_tables_have_commas_between_them(text, names):
 
 
 def test_all_faults_of_the_environment_are_named_at_once():
-    faulty = {"BUCKET_NAME": "", "STAGE": "prod", "BATCH_ROWS": "0", "BACKLOG_SECONDS": "5 min"}
+    faulty = {"BUCKET_NAME": "", "BATCH_ROWS": "0", "BACKLOG_SECONDS": "5 min"}
     with pytest.raises(ConfigError) as failure:
         Settings.from_env(faulty)
     message = str(failure.value)
@@ -78,7 +77,7 @@ def test_all_faults_of_the_environment_are_named_at_once():
         "serverless.yml",
     ):
         assert fault in message
-    assert "STAGE" not in message
+    assert "WRITER_WAIT_SECONDS" not in message
 
 
 @pytest.mark.parametrize("port", [5432, "5432"])

@@ -1,39 +1,56 @@
-"""Log lines and metrics as the alarms expect them."""
+"""Log lines as the alarms expect them."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from shared import telemetry
-from shared.errors import ConfigError, LandingUnavailableError, SourceError, SourceUnavailableError
+from shared import errors, telemetry
+from shared.errors import (
+    ConfigError,
+    EventError,
+    IngestionError,
+    LandingError,
+    LandingUnavailableError,
+    SourceError,
+    SourceUnavailableError,
+    TransientIngestionError,
+)
+from tests.helpers.oracle.cloudwatch import metric_filters
 
 
 @pytest.mark.parametrize(
-    ("error", "level"),
+    ("error", "level", "alarm"),
     [
-        (SourceUnavailableError("gone"), "WARNING"),
-        (LandingUnavailableError("busy"), "WARNING"),
-        (SourceError("refused"), "ERROR"),
-        (ConfigError("wrong"), "ERROR"),
-        (ValueError("whatever"), "ERROR"),
+        (SourceUnavailableError("gone"), "WARNING", "database-unavailable"),
+        (LandingUnavailableError("busy"), "WARNING", "aws-unavailable"),
+        (SourceError("refused"), "ERROR", "database-refused"),
+        (LandingError("refused"), "ERROR", "aws-refused"),
+        (ConfigError("wrong"), "ERROR", "aws-refused"),
+        (EventError("wrong"), "ERROR", None),
+        (ValueError("whatever"), "ERROR", None),
+        (IngestionError({"staff": SourceError("refused")}), "ERROR", "executions-failed"),
+        (
+            TransientIngestionError({"staff": LandingUnavailableError("busy")}),
+            "WARNING",
+            "aws-unavailable",
+        ),
     ],
 )
-def test_what_another_try_may_fix_is_no_error_line(error, level, caplog):
+def test_a_line_says_how_bad_it_is_and_names_its_alarm(error, level, alarm, caplog):
     telemetry.failure("It failed", error, table="staff")
     [record] = caplog.records
     assert (record.levelname, record.getMessage()) == (level, "It failed")
     said = vars(record)
     assert (said["error"], said["reason"]) == (type(error).__name__, str(error))
-    assert said["table"] == "staff"
+    assert (said["table"], said.get("alarm")) == ("staff", alarm)
 
 
-def test_a_metric_has_the_unit_of_its_name(capsys, monkeypatch):
-    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Totesys")
-    telemetry.emit({"Rows": 3, "RunSeconds": 0.5, "BytesIngested": 7}, {"stage": "test"})
-    blob = json.loads(capsys.readouterr().out)
-    [metrics] = blob["_aws"]["CloudWatchMetrics"]
-    units = {metric["Name"]: metric["Unit"] for metric in metrics["Metrics"]}
-    assert units == {"Rows": "Count", "RunSeconds": "Seconds", "BytesIngested": "Bytes"}
-    assert blob["stage"] == "test"
+def test_every_alarm_that_an_error_names_exists():
+    named = {getattr(each, "alarm", None) for each in vars(errors).values()} - {None}
+    counted = {
+        made["MetricName"].removeprefix("${sls:stage}-")
+        for each in metric_filters().values()
+        for made in each["MetricTransformations"]
+    }
+    # The last two are told by metrics of AWS.
+    assert named - counted == {"executions-failed", "reconcile-failed"}

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.package.packaged import Stack
 
-# A failed call that nobody waits for is repeated twice, after one minute and after two more.
-RETRIES_OF_LAMBDA = 2
-PAUSES_OF_LAMBDA = 180
-# Functions whose ERROR lines all have an alarm already: on a metric that counts what the line
-# reports, or on the failed call that ends with it.
-COUNTED_OTHERWISE = {"ReconcileLambdaFunction": {"MissingRows", "BrokenObjects"}}
-
 KEPT_FOR_EVER = "its log has no retention"
 NO_ROLE = "it has no role of its own"
 ROLE_TRUSTS = "its role is for others than Lambda"
@@ -57,16 +50,6 @@ def caller(stack: Stack, function: str) -> str | None:
         if json.dumps({"Fn::GetAtt": [function, "Arn"]}) in json.dumps(machine["DefinitionString"]):
             return name
     return None
-
-
-def attempts(stack: Stack, function: str) -> int:
-    """Return how often Lambda calls a function that fails and that nobody waits for."""
-    configured = [
-        config.get("MaximumRetryAttempts", RETRIES_OF_LAMBDA)
-        for config in stack.of_type("AWS::Lambda::EventInvokeConfig").values()
-        if config["FunctionName"] == {"Ref": function}
-    ]
-    return 1 + int(configured[0] if configured else RETRIES_OF_LAMBDA)
 
 
 def _group_name(stack: Stack, function: dict[str, Any]) -> str | None:
@@ -118,17 +101,8 @@ def _error_lines_are_watched(stack: Stack, name: str) -> bool:
         and matches(each["FilterPattern"], '{"level": "ERROR"}')
         and not matches(each["FilterPattern"], '{"level": "WARNING"}')
         for made in each["MetricTransformations"]
-        if (made["MetricValue"], made["DefaultValue"]) == ("1", 0)
+        if made["MetricValue"] == "1"
     ]
-    if name in COUNTED_OTHERWISE:
-        service = stack.variables(name)["POWERTOOLS_SERVICE_NAME"]
-        return all(
-            any(
-                fires(alarm, 1) and dimensions(alarm)["service"] == service
-                for alarm in _alarms(stack, "Totesys", metric)
-            )
-            for metric in COUNTED_OTHERWISE[name]
-        )
     return any(
         fires(alarm, 1) and not dimensions(alarm)
         for made in counted
@@ -146,12 +120,8 @@ def _failures_are_watched(stack: Stack, name: str) -> bool:
             )
             for metric in ("ExecutionsFailed", "ExecutionsTimedOut")
         )
-    calls = attempts(stack, name)
-    longest = calls * stack.functions[name]["Timeout"] + PAUSES_OF_LAMBDA
+    # Of a call that nobody waits for, and that Lambda tries again by itself: one failure is no news.
     return any(
-        fires(alarm, calls)
-        and alarm["Statistic"] == "Sum"
-        and (fires(alarm, 1) or alarm["Period"] >= longest)
-        and dimensions(alarm) == {"FunctionName": {"Ref": name}}
-        for alarm in _alarms(stack, "AWS/Lambda", "Errors")
+        fires(alarm, 1) and dimensions(alarm) == {"FunctionName": {"Ref": name}}
+        for alarm in _alarms(stack, "AWS/Lambda", "AsyncEventsDropped")
     )

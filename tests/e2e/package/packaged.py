@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,7 @@ SWITCHED = {
     "createBucket": "false",
     "createsOnly": "false",
     "alarmEmail": "data@example.com",
+    "alarmTopicKey": "arn:aws:kms:eu-west-2:123456789012:key/11111111-2222-3333-4444-555555555555",
     "scheduleEnabled": "false",
     "subnetIds": "subnet-11111111,subnet-22222222",
     "securityGroupIds": "sg-11111111",
@@ -137,11 +137,6 @@ class Package(Stack):
 def listed(value: Any) -> list[Any]:
     """A list as it is, anything else as a list of one, as in policies."""
     return value if isinstance(value, list) else [value]
-
-
-def alarm_names(rule: dict[str, str]) -> list[str]:
-    """The resources named in the rule of a composite alarm."""
-    return re.findall(r"\$\{(\w+)\}", rule["Fn::Sub"])
 
 
 def role_of(function: dict[str, Any]) -> str:

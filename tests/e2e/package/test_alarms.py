@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.cloudwatch.alarms import holds
-from tests.e2e.package.demands import attempts, fires
+from local.cloudwatch.log_filters import matches
+from tests.e2e.package.demands import fires
 from tests.e2e.package.packaged import (
     REPOSITORY,
     SWITCHED,
-    alarm_names,
     dimensions,
     listed,
     metrics,
 )
 
 if TYPE_CHECKING:
-    from local.cloudwatch.alarms import State
     from tests.e2e.package.packaged import Package, Stack
 
 pytestmark = pytest.mark.e2e
@@ -59,29 +56,19 @@ def test_logs_are_kept_for_a_while(prod: Stack, switched: Stack):
         assert machine.startswith("/aws/vendedlogs/states/")
 
 
-def test_one_alarm_watches_all_others_and_sends_the_email(prod: Stack):
-    composite = prod.properties("IngestionAlarm")
-    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopic"}]
-    assert composite.get("ActionsEnabled", True)
-    watched = alarm_names(composite["AlarmRule"])
-    assert sorted(watched) == sorted(prod.of_type("AWS::CloudWatch::Alarm"))
+def test_each_alarm_sends_its_own_email_and_says_why(prod: Stack):
+    topic = [{"Ref": "AlarmTopic"}]
+    assert not prod.of_type("AWS::CloudWatch::CompositeAlarm")
+    for name, alarm in prod.of_type("AWS::CloudWatch::Alarm").items():
+        assert 50 < len(alarm["AlarmDescription"]) < 1024, name
+        assert alarm["AlarmActions"] == alarm["OKActions"] == topic, name
+        assert alarm.get("ActionsEnabled", True), name
 
 
-def test_each_alarm_alone_sends_the_email(prod: Stack):
-    rule = prod.properties("IngestionAlarm")["AlarmRule"]["Fn::Sub"]
-    quiet: dict[str, State] = dict.fromkeys(prod.of_type("AWS::CloudWatch::Alarm"), "OK")
-    assert not holds(rule, quiet)
-    for name in quiet:
-        assert holds(rule, quiet | {name: "ALARM"}) is (name != "StartedAlarm")
-    never_ran: dict[str, State] = {"StartedAlarm": "INSUFFICIENT_DATA"}
-    assert not holds(rule, quiet | never_ran | {"NoHeartbeatAlarm": "ALARM"})
-    assert holds(rule, quiet | never_ran | {"IngestErrorsAlarm": "ALARM"})
-
-
-def test_single_alarms_say_why_and_send_nothing(prod: Stack):
+def test_the_subject_of_an_email_has_the_whole_name_of_its_alarm(prod: Stack):
+    """SNS cuts a subject to 100 characters."""
     for alarm in prod.of_type("AWS::CloudWatch::Alarm").values():
-        assert 50 < len(alarm["AlarmDescription"]) < 1024
-        assert not {"AlarmActions", "OKActions", "InsufficientDataActions"} & set(alarm)
+        assert len(f'ALARM: "{alarm["AlarmName"]}" in Asia Pacific (Singapore)') <= 100
 
 
 def test_everything_that_can_go_wrong_is_watched(prod: Stack):
@@ -91,17 +78,17 @@ def test_everything_that_can_go_wrong_is_watched(prod: Stack):
         for metric in metrics(alarm)
     }
     assert watched >= {
-        ("Totesys", "prod-ErrorLines"),
-        ("Totesys", "Heartbeat"),
-        ("Totesys", "ContractViolations"),
-        ("Totesys", "MissingRows"),
-        ("Totesys", "BrokenObjects"),
-        ("Totesys", "WatermarkAgeSeconds"),
+        ("Totesys", "prod-ingest-errors"),
+        ("Totesys", "prod-reconcile-errors"),
+        ("Totesys", "prod-contracts-broken"),
+        ("Totesys", "prod-rows-missing"),
+        ("Totesys", "prod-objects-broken"),
+        ("Totesys", "prod-rows-held-back"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),
         ("AWS/Lambda", "Duration"),
-        ("AWS/Lambda", "Errors"),  # of the reconciliation
+        ("AWS/Lambda", "AsyncEventsDropped"),  # of the reconciliation
         ("AWS/Events", "FailedInvocations"),
     }
 
@@ -126,42 +113,92 @@ def test_alarms_watch_this_stack(prod: Stack):
     assert dimensions(stopped) == {"StateMachineArn": {"Ref": "IngestionStateMachine"}}
 
 
-def test_alarms_on_our_metrics_are_on_ones_that_the_service_emits(prod: Stack, package: Package):
-    emitters = {prod.variables(name)["POWERTOOLS_SERVICE_NAME"]: name for name in package.functions}
-    looked_at = []
-    for alarm in prod.of_type("AWS::CloudWatch::Alarm").values():
-        for metric in metrics(alarm):
-            found = dimensions(metric)
-            if metric["Namespace"] not in OF_AWS and found:
-                name = emitters[found["service"]]
-                variables = prod.variables(name)
-                assert metric["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
-                assert found["stage"] == variables["STAGE"]
-                assert metric["MetricName"] in words_of(package, name)
-                looked_at.append(metric["MetricName"])
-    assert {"Heartbeat", "MissingRows", "BrokenObjects"} <= set(looked_at)
+def test_alarms_on_our_metrics_watch_what_a_filter_counts(prod: Stack):
+    counted = {
+        (made["MetricNamespace"], made["MetricName"])
+        for each in prod.of_type("AWS::Logs::MetricFilter").values()
+        for made in each["MetricTransformations"]
+    }
+    watched = {
+        (metric["Namespace"], metric["MetricName"])
+        for alarm in prod.of_type("AWS::CloudWatch::Alarm").values()
+        for metric in metrics(alarm)
+        if metric["Namespace"] not in OF_AWS
+    }
+    assert watched == counted
 
 
-def words_of(package: Package, function: str) -> set[str]:
-    """The texts in quotes in the code of a function's service."""
-    folder = package.properties(function)["Handler"].rpartition("/")[0]
-    code = [
-        package.function.read(name).decode()
-        for name in package.function.namelist()
-        if name.startswith(f"{folder}/") and name.endswith(".py")
-    ]
-    return set(re.findall(r'"(\w+)"', "".join(code)))
+def test_a_filter_costs_nothing_while_no_line_matches(prod: Stack):
+    """A default value would be a value in each hour, and each hour with a value is charged."""
+    for each in prod.of_type("AWS::Logs::MetricFilter").values():
+        for made in each["MetricTransformations"]:
+            assert made.keys() == {"MetricNamespace", "MetricName", "MetricValue"}
+            assert made["MetricValue"] == "1"
+
+
+def test_each_line_that_fires_an_alarm_fires_one(prod: Stack):
+    """The general filters leave out the lines that have an alarm of their own, and no others."""
+    filters = prod.of_type("AWS::Logs::MetricFilter").values()
+    names = {
+        made["MetricName"].removeprefix("prod-")
+        for each in filters
+        for made in each["MetricTransformations"]
+    }
+    for group, general in (
+        ("IngestLogGroup", "ingest-errors"),
+        ("ReconcileLogGroup", "reconcile-errors"),
+    ):
+        patterns = {
+            made["MetricName"].removeprefix("prod-"): each["FilterPattern"]
+            for each in filters
+            for made in each["MetricTransformations"]
+            if each["LogGroupName"] == {"Ref": group}
+        }
+        for alarm in names | {"executions-failed"}:
+            line = json.dumps({"level": "ERROR", "message": "x", "alarm": alarm})
+            counted = {name for name, pattern in patterns.items() if matches(pattern, line)}
+            assert counted <= {alarm}
+        line = json.dumps({"level": "ERROR", "message": "x"})
+        assert {name for name, each in patterns.items() if matches(each, line)} == {general}
+
+
+def test_a_transient_error_counts_once_a_call(prod: Stack):
+    """Its lines of single tables don't count."""
+    pattern = prod.properties("DatabaseUnavailableFilter")["FilterPattern"]
+    line = {"level": "WARNING", "message": "The run failed", "alarm": "database-unavailable"}
+    assert matches(pattern, json.dumps(line))
+    assert not matches(pattern, json.dumps(line | {"message": "Table 'staff' failed"}))
+    retry = prod.definition["States"]["Ingest"]["Retry"][0]
+    waits = [min(10 * 2**n, retry["MaxDelaySeconds"]) for n in range(retry["MaxAttempts"])]
+    for name in ("DatabaseUnavailableAlarm", "AwsUnavailableAlarm"):
+        alarm = prod.properties(name)
+        # One run's failures are in two periods at most, as retries take less than one.
+        assert sum(waits) < alarm["Period"]
+        assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (3, 4)
+
+
+WAIT = {
+    "NoHeartbeatAlarm",
+    "NoReconciliationAlarm",
+    "RowsHeldBackAlarm",
+    "DatabaseUnavailableAlarm",
+    "AwsUnavailableAlarm",
+}
 
 
 def test_one_bad_run_is_an_alarm_which_clears_by_itself(prod: Stack):
     for name, alarm in prod.of_type("AWS::CloudWatch::Alarm").items():
-        if name not in {"NoHeartbeatAlarm", "StartedAlarm", "RowsHeldBackAlarm"}:
-            if alarm.get("Period") == DAY:
-                assert alarm["EvaluationPeriods"] == 1
-            else:
-                assert alarm["DatapointsToAlarm"] == 1 < alarm["EvaluationPeriods"]
-                assert shortest_period(alarm) >= TICK
-            assert alarm["TreatMissingData"] == "notBreaching"
+        if name not in WAIT:
+            assert alarm["DatapointsToAlarm"] == 1 < alarm["EvaluationPeriods"], name
+            assert shortest_period(alarm) >= TICK, name
+            assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+def test_a_finding_of_several_nights_is_one_alarm(prod: Stack):
+    """It lasts until the next night's finding, also if that is some minutes later."""
+    for name in ("RowsMissing", "ObjectsBroken", "ReconcileErrors", "ReconcileFailed"):
+        alarm = prod.properties(f"{name}Alarm")
+        assert alarm["Period"] * alarm["EvaluationPeriods"] == DAY + 3600
 
 
 def shortest_period(alarm: dict[str, Any]) -> int:
@@ -176,68 +213,53 @@ def test_alarms_that_count_fire_at_the_first(prod: Stack):
     counting = {
         name: alarm
         for name, alarm in prod.of_type("AWS::CloudWatch::Alarm").items()
-        if name not in {"NoHeartbeatAlarm", "StartedAlarm", "RowsHeldBackAlarm"}
-        and "Metrics" not in alarm
+        if name not in WAIT and "Metrics" not in alarm
     }
     assert {"RowsMissingAlarm", "ObjectsBrokenAlarm", "ContractsBrokenAlarm"} <= set(counting)
     for name, alarm in counting.items():
-        assert alarm["Statistic"] in {"Sum", "Maximum"}, name
+        assert alarm["Statistic"] == "Sum", name
         assert not fires(alarm, 0), name
-        # Lambda tries again by itself what nobody waits for: one failure is no news yet.
-        function = dimensions(alarm).get("FunctionName", {}).get("Ref")
-        assert fires(alarm, attempts(prod, function) if function else 1), name
+        assert fires(alarm, 1), name
 
 
 def test_rows_are_held_back_for_an_hour_before_the_alarm_fires(prod: Stack):
     alarm = prod.properties("RowsHeldBackAlarm")
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 3600
-    assert alarm["DatapointsToAlarm"] == alarm["EvaluationPeriods"]
-    assert alarm["Period"] >= 2 * TICK  # each holds a run, however early or late runs end
-    assert alarm["Statistic"] == "Minimum"  # in every run of the hour
+    assert (alarm["Period"], alarm["DatapointsToAlarm"]) == (TICK, 6)
+    assert alarm["EvaluationPeriods"] == 7  # one may be empty, if a run is late
     assert fires(alarm, 1)
-    assert not fires(alarm, 0)
     assert alarm["TreatMissingData"] == "notBreaching"
-
-
-def test_a_new_stage_is_not_one_that_stands_still(prod: Stack):
-    heartbeat, started = prod.properties("NoHeartbeatAlarm"), prod.properties("StartedAlarm")
-    assert started["TreatMissingData"] == "ignore"
-    for name in ("Namespace", "MetricName", "Dimensions", "Statistic", "Threshold"):
-        assert started[name] == heartbeat[name]
+    pattern = prod.properties("RowsHeldBackFilter")["FilterPattern"]
+    for age in (0, 1):
+        line = json.dumps({"message": "Table ingested", "watermark_age_seconds": age})
+        assert matches(pattern, line) is (age > 0)
 
 
 def test_error_lines_are_counted(prod: Stack, lines: list[dict[str, Any]]):
-    assert [line for line in lines if line.get("level") == "ERROR"]
-    error_filter = prod.properties("ErrorLinesFilter")
-    assert error_filter["FilterPattern"] == '{ $.level = "ERROR" }'
-    assert error_filter["LogGroupName"] == {"Ref": "IngestLogGroup"}
-    (metric,) = error_filter["MetricTransformations"]
-    alarm = prod.properties("IngestErrorsAlarm")
-    assert (alarm["Namespace"], alarm["MetricName"]) == (
-        metric["MetricNamespace"],
-        metric["MetricName"],
-    )
-    assert dimensions(alarm) == {}
-    assert alarm["Threshold"] == 1
-    assert (metric["MetricValue"], metric["DefaultValue"]) == ("1", 0)
+    pattern = prod.properties("IngestErrorsFilter")["FilterPattern"]
+    assert [line for line in lines if matches(pattern, json.dumps(line))]
 
 
-def test_heartbeat_is_the_metric_that_a_call_emits(prod: Stack, lines: list[dict[str, Any]]):
-    (blob,) = [line for line in lines if "Heartbeat" in line]
-    ((emitted,),) = [each["Dimensions"] for each in blob["_aws"]["CloudWatchMetrics"]]
-    alarm = prod.properties("NoHeartbeatAlarm")
-    assert dimensions(alarm) == {name: blob[name] for name in emitted}
-    assert blob["_aws"]["CloudWatchMetrics"][0]["Namespace"] == alarm["Namespace"]
-    assert blob["Heartbeat"] == [1]
-
-
-def test_half_an_hour_without_heartbeat_is_an_alarm(prod: Stack, switched: Stack):
-    alarm = prod.properties("NoHeartbeatAlarm")
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 30 * 60
-    assert alarm["DatapointsToAlarm"] == alarm["EvaluationPeriods"] == 3
+@pytest.mark.parametrize(
+    ("name", "hours", "function"),
+    [
+        ("NoHeartbeatAlarm", 0.5, "IngestLambdaFunction"),
+        ("NoReconciliationAlarm", 26, "ReconcileLambdaFunction"),
+    ],
+)
+def test_a_time_without_a_call_is_an_alarm(
+    prod: Stack, switched: Stack, name: str, hours: float, function: str
+):
+    alarm = prod.properties(name)
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("Duration", "SampleCount")
+    assert dimensions(alarm) == {"FunctionName": {"Ref": function}}
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == hours * 3600
+    assert alarm["DatapointsToAlarm"] == alarm["EvaluationPeriods"]
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
     assert alarm["TreatMissingData"] == "breaching"
-    assert switched.properties("NoHeartbeatAlarm")["TreatMissingData"] == "notBreaching"
+    # A new stage has time for its first call. So has one whose schedule is switched on again,
+    # because without a schedule there is no such alarm.
+    assert alarm["WarmUpConfiguration"]["WarmUpPeriodDurationInMinutes"] > hours * 60
+    assert name not in switched.resources
 
 
 def test_slow_is_eighty_percent_of_the_timeout(prod: Stack, switched: Stack):
@@ -251,13 +273,15 @@ def test_slow_is_eighty_percent_of_the_timeout(prod: Stack, switched: Stack):
         assert duration["Stat"] == "Maximum"
 
 
-def test_alarms_may_publish_to_the_encrypted_topic(prod: Stack):
-    topic, key = prod.properties("AlarmTopic"), prod.properties("AlarmTopicKey")
-    assert topic["KmsMasterKeyId"] == {"Ref": "AlarmTopicKey"}
-    assert key["EnableKeyRotation"]
-    policies = (key["KeyPolicy"], prod.properties("AlarmTopicPolicy")["PolicyDocument"])
-    granted = [allowed(policy, "cloudwatch.amazonaws.com") for policy in policies]
-    assert granted == [["kms:Decrypt", "kms:GenerateDataKey"], ["sns:Publish"]]
+def test_alarms_may_publish_to_the_topic(prod: Stack, switched: Stack):
+    """A key of KMS is a matter of whoever must have one: SNS encrypts what it stores anyway."""
+    assert "KmsMasterKeyId" not in prod.properties("AlarmTopic")
+    assert switched.properties("AlarmTopic")["KmsMasterKeyId"] == {"Ref": "AlarmTopicKey"}
+    default = switched.template["Parameters"]["AlarmTopicKey"]["Default"]
+    assert default == SWITCHED["alarmTopicKey"]
+    assert not prod.of_type("AWS::KMS::Key")
+    policy = prod.properties("AlarmTopicPolicy")["PolicyDocument"]
+    assert allowed(policy, "cloudwatch.amazonaws.com") == ["sns:Publish"]
     assert prod.properties("AlarmTopicPolicy")["Topics"] == [{"Ref": "AlarmTopic"}]
 
 

@@ -22,7 +22,7 @@ def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
     template = deepcopy(template)
     resources = template["Resources"]
     reconcile = resources["ReconcileLambdaFunction"]["Properties"]
-    stage = reconcile["Environment"]["Variables"]["STAGE"]
+    stage = reconcile["FunctionName"].split("-")[2]
     bucket = reconcile["Environment"]["Variables"]["BUCKET_NAME"]
     name = f"totesys-ingestion-{stage}-warehouse"
     resources |= {
@@ -34,14 +34,14 @@ def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
                 "Handler": "services/warehouse/handler.lambda_handler",
                 "Description": "Loads what has landed into the warehouse",
                 "Role": {"Fn::GetAtt": [ROLE, "Arn"]},
-                "Environment": {"Variables": _variables(stage, bucket)},
+                "Environment": {"Variables": _variables(bucket)},
             },
             "DependsOn": [LOG_GROUP, ROLE],
         },
         LOG_GROUP: deepcopy(resources["ReconcileLogGroup"]),
         ROLE: {"Type": "AWS::IAM::Role", "Properties": _role(bucket)},
-        ERROR_LINES: deepcopy(resources["ErrorLinesFilter"]),
-        ERRORS_ALARM: deepcopy(resources["IngestErrorsAlarm"]),
+        ERROR_LINES: deepcopy(resources["ReconcileErrorsFilter"]),
+        ERRORS_ALARM: deepcopy(resources["ReconcileErrorsAlarm"]),
         FAILED_ALARM: deepcopy(resources["ReconcileFailedAlarm"]),
     }
     resources[LOG_GROUP]["Properties"]["LogGroupName"] = f"/aws/lambda/{name}"
@@ -59,12 +59,10 @@ def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
     return template
 
 
-def _variables(stage: str, bucket: str) -> dict[str, str]:
+def _variables(bucket: str) -> dict[str, str]:
     return {
         "BUCKET_NAME": bucket,
-        "STAGE": stage,
         "POWERTOOLS_SERVICE_NAME": "warehouse",
-        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
         "POWERTOOLS_LOG_LEVEL": "INFO",
     }
 
@@ -95,10 +93,7 @@ def _role(bucket: str) -> dict[str, Any]:
 
 
 def _watch(resources: dict[str, Any], names: list[str]) -> None:
-    """Add the alarms to the one that sends the email, and to the dashboard."""
-    rule = resources["IngestionAlarm"]["Properties"]["AlarmRule"]
-    for alarm in (ERRORS_ALARM, FAILED_ALARM):
-        rule["Fn::Sub"] += f' OR ALARM("${{{alarm}}}")'
+    """Add the alarms to the dashboard."""
     body = resources["Dashboard"]["Properties"]["DashboardBody"]
     dashboard = json.loads(body["Fn::Sub"])
     (shown,) = (each for each in dashboard["widgets"] if each["type"] == "alarm")

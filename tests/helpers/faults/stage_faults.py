@@ -6,7 +6,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import totesys
 from local.stage import SECRET
 from tests.helpers.faults.s3 import faulty_s3, refused
 from tests.helpers.runs.drills import configured
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
 NEW_ADDRESS = """
 INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated)
 VALUES ('1 Long Lane', 'Leeds', '00123', 'England', '0113', now())
+"""
+LARGE_ADDRESS = """
+INSERT INTO address (address_line_1, city, postal_code, country, phone, last_updated)
+VALUES (repeat('1 Long Lane ', 4000000), 'Leeds', '00123', 'England', '0113', now())
 """
 BAD_ORDER = """
 INSERT INTO sales_order (
@@ -160,8 +163,8 @@ def s3_permission_missing(stage: LocalStage) -> Iterator[None]:
 
 @contextmanager
 def out_of_memory(stage: LocalStage) -> Iterator[None]:
-    """The function has too little memory for what it has to do."""
-    totesys.bulk_sales_orders(stage.database, 100_000)
+    """The function has less memory than a single row takes that it has to land."""
+    stage.database.run(LARGE_ADDRESS)
     with configured(stage, {}, MemorySize=128):
         yield
 

@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local.cloudwatch.alarms import MINUTE, Alarms
 from local.cloudwatch.simulation import Simulation
@@ -14,7 +14,6 @@ from local.cloudwatch.simulation import Simulation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from local.aws.function_log import Metric
     from local.cloudwatch.simulation import Recording
     from local.stage import LocalStage
 
@@ -23,22 +22,31 @@ TICKS_A_DAY = 144
 _NAME = "totesys-ingestion-local-"
 
 
+class Email(NamedTuple):
+    """An email: which alarm sent it, and when, in minutes from the fault's begin."""
+
+    alarm: str
+    minutes: float
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What the alarms did.
+    """What the alarms did, as docs/operating.md names them.
 
     Attributes:
-        alarms: the single ones that fired, as docs/operating.md names them, and when each first
-            did, in minutes from the fault's begin.
-        emails: when the email was sent, in minutes from the fault's begin.
-        all_clears: how many emails said that it is over.
+        emails: those that say that an alarm fires.
+        all_clears: the alarms of those that say that it is over.
         still_on: what is in ALARM at the end.
     """
 
-    alarms: dict[str, float]
-    emails: list[float]
-    all_clears: int
+    emails: list[Email]
+    all_clears: list[str]
     still_on: set[str]
+
+    @property
+    def alarms(self) -> set[str]:
+        """The alarms that fired."""
+        return {email.alarm for email in self.emails}
 
 
 class Days:
@@ -64,24 +72,22 @@ class Days:
 
     def outcome(self) -> Outcome:
         """Return what the alarms did since `begin`."""
-        alarms = self.simulation.alarms
-        first: dict[str, float] = {}
-        for change in alarms.changes:
-            if (
-                change.state == "ALARM"
-                and change.alarm in self._names
-                and self._after(change.second)
-            ):
-                first.setdefault(self._names[change.alarm], self._after(change.second))
+        alarms, seen = self.simulation.alarms, self._begin
         return Outcome(
-            alarms=first,
-            emails=[self._after(at) for at in alarms.messages("ALARM") if self._after(at)],
-            all_clears=sum(bool(self._after(at)) for at in alarms.messages("OK")),
-            still_on={name for name, state in alarms.states.items() if state == "ALARM"},
+            emails=[
+                Email(self._names[change.alarm], (change.second - seen) / MINUTE)
+                for change in alarms.messages("ALARM")
+                if change.second > seen
+            ],
+            all_clears=[
+                self._names[change.alarm]
+                for change in alarms.messages("OK")
+                if change.second > seen
+            ],
+            still_on={
+                self._names[name] for name, state in alarms.states.items() if state == "ALARM"
+            },
         )
-
-    def _after(self, second: float) -> float:
-        return max(0.0, (second - self._begin) / MINUTE)
 
     @property
     def _names(self) -> dict[str, str]:
@@ -92,28 +98,26 @@ class Days:
         }
 
 
+type Night = Sequence[Sequence[str]]
+
+
 def nights(
-    resources: dict[str, Any],
-    looks_back: int,
-    healthy: Recording,
-    good: Sequence[Metric],
-    bad: Sequence[Metric],
+    resources: dict[str, Any], looks_back: int, healthy: Recording, good: Night, bad: Night
 ) -> Outcome:
-    """Return what the alarms do when the reconciliation is fine but in the second night of three.
+    """Return what the alarms do when the reconciliation is fine but in the third night of five.
 
     Args:
         resources: those of the compiled template.
         looks_back: see `Alarms`.
         healthy: a good run of the ingestion, which goes on all the time.
-        good: what the reconciliation emits if all is well.
-        bad: what it emits if not.
+        good: the log lines of each call of the reconciliation if all is well.
+        bad: those if not; none if it does not run.
     """
     days = Days(resources, looks_back)
-    for night in (good, bad, good):
+    for night in (good, good, bad, good, good):
         if night is bad:
             days.begin()
-        for metric in night:
-            days.simulation.metrics.add(days.simulation.second, metric)
+        days.simulation.play_night(night)
         days.tick(healthy, TICKS_A_DAY)
     return days.outcome()
 

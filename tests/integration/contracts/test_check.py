@@ -301,11 +301,9 @@ def copied(totesys, bucket, aws, tmp_path):
     aws("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(totesys.secret))
     environment = os.environ | {
         "BUCKET_NAME": bucket.name,
-        "STAGE": bucket.name,
         "DB_SECRET_ID": secret,
         "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
         "POWERTOOLS_SERVICE_NAME": "ingestion",
-        "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
     }
 
     def python(*arguments):

@@ -20,7 +20,7 @@ from tests.helpers.oracle.cloudwatch import metric_filters
 
 pytestmark = pytest.mark.thorough
 
-PATTERN = metric_filters()["ErrorLinesFilter"]["FilterPattern"]
+PATTERN = metric_filters()["ContractsBrokenFilter"]["FilterPattern"]
 
 
 class Ingestion:

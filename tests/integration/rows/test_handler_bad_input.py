@@ -21,10 +21,6 @@ from tests.helpers.runs.lambda_context import CONTEXT
 pytestmark = pytest.mark.thorough
 
 
-def metrics(capsys):
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-
-
 def fails(error, match, event=None):
     with pytest.raises(error, match=match) as failure:
         lambda_handler(event or {}, CONTEXT)
@@ -32,24 +28,18 @@ def fails(error, match, event=None):
     return str(failure.value)
 
 
-def test_the_handler_lands_everything_and_says_so(deployed, bucket, log_lines, capsys):
+def test_the_handler_lands_everything_and_says_so(deployed, bucket, log_lines):
     result = lambda_handler({}, CONTEXT)
     assert result["rows"] == sum(len(landed.rows(bucket, table)) for table in result["tables"])
     assert json.loads(json.dumps(result)) == result
     ended = [line["rows"] for line in log_lines() if line["message"] == "Run ended"]
     assert ended == [result["rows"]]
-    emitted = metrics(capsys)
-    [heartbeat] = [line for line in emitted if "Heartbeat" in line]
-    assert heartbeat["stage"] == "test"
-    [rows] = [line["RowsIngested"] for line in emitted if line.get("table") == "address"]
-    assert rows == [30.0]
 
 
-def test_a_failed_call_has_an_error_line_and_a_heartbeat_all_the_same(deployed, log_lines, capsys):
+def test_a_failed_call_has_an_error_line(deployed, log_lines):
     fails(EventError, "Unknown tables", {"tables": ["nothing"]})
     [error] = [line for line in log_lines() if line["level"] == "ERROR"]
     assert error["error"] == "EventError"
-    assert [line for line in metrics(capsys) if "Heartbeat" in line]
 
 
 def test_missing_environment(deployed, monkeypatch):

@@ -148,9 +148,8 @@ def landed_totesys(deployed, totesys):
     return totesys
 
 
-def test_the_event_of_the_handler(landed_totesys, bucket, log_lines, capsys):
+def test_the_event_of_the_handler(landed_totesys, bucket, log_lines):
     landed_totesys.connect().run("UPDATE payment SET payment_date = 'soon' WHERE payment_id = 7")
-    capsys.readouterr()
     event = {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 100}}
     answer = lambda_handler(event, CONTEXT)
     assert json.loads(json.dumps(answer)) == answer
@@ -164,11 +163,6 @@ def test_the_event_of_the_handler(landed_totesys, bucket, log_lines, capsys):
     assert [(line["table"], line["rows"]) for line in said] == [("payment", len(found))]
     [broken] = [line for line in log_lines() if line["level"] == "ERROR"]
     assert (broken["message"], broken["first_ids"]) == ("A column breaks its contract", [7])
-    emitted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["RowsReplayed"] for line in emitted if "RowsReplayed" in line] == [[len(found)]]
-    violations = [line.get("table") for line in emitted if line.get("ContractViolations") == [1.0]]
-    assert violations == ["payment", None]
-    assert not [line for line in emitted if "RowsIngested" in line]
 
 
 def test_an_event_that_asks_for_nonsense_is_refused_and_lands_nothing(landed_totesys, bucket):

@@ -32,7 +32,6 @@ def settings(totesys, bucket, aws):
     return Settings.from_env(
         {
             "BUCKET_NAME": bucket.name,
-            "STAGE": "test",
             "DB_SECRET_ID": totesys.name,
             "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
             "WITHOUT_CHANGES": "staff",
