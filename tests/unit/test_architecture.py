@@ -177,11 +177,7 @@ def test_pandas_has_few_doors():
         for path in modules_in(folder)
         if lazy_imports(path)
     }
-    assert found.keys() == {
-        "services/ingestion/run.py",
-        "services/ingestion/handler.py",
-        "shared/telemetry.py",  # powertools' metrics
-    }
+    assert found.keys() == {"services/ingestion/run.py", "services/ingestion/handler.py"}
 
 
 def imported(statement: str) -> set[str]:
