@@ -135,8 +135,10 @@ def test_bucket(prod: Stack):
 
 
 def test_nothing_deletes_rows(prod: Stack):
-    (rule,) = prod.properties("LandingBucket")["LifecycleConfiguration"]["Rules"]
-    assert set(rule) == {"Id", "Status", "AbortIncompleteMultipartUpload"}
+    uploads, inventories = prod.properties("LandingBucket")["LifecycleConfiguration"]["Rules"]
+    assert set(uploads) == {"Id", "Status", "AbortIncompleteMultipartUpload"}
+    assert set(inventories) == {"Id", "Status", "Prefix", "NoncurrentVersionExpiration"}
+    assert inventories["Prefix"] == "inventory/"
     for name in ("LandingBucket", "LandingBucketPolicy"):
         resource = prod.resources[name]
         kept = resource["DeletionPolicy"], resource["UpdateReplacePolicy"]
