@@ -230,6 +230,18 @@ def test_only_parameters_that_exist_are_set(name):
     assert named <= set(params()["default"])
 
 
+@pytest.mark.parametrize(
+    "text", [README, CONFIGURATION, DEPLOYING], ids=["README", "configuration", "deploying"]
+)
+def test_parameters_are_put_where_the_next_deployment_finds_them(text):
+    [line] = re.findall(r"\bprod: \{.*?\}", text)
+    added = yaml.safe_load(line)["prod"]
+    assert set(added) <= set(params()["default"])
+    assert "alarmEmail" in added
+    assert params()["prod"].items() <= added.items()  # the line takes the place of the other one
+    assert not re.findall(r'--param="(?!name=)', text)
+
+
 def test_the_fixed_values_are_those_that_are_deployed():
     reconcile = read_yaml("services/reconciliation/functions.yml")["reconcile"]
     said = section(CONFIGURATION, "Fixed values")
