@@ -33,6 +33,9 @@ const RULES = {
   alarmEmail: orNone(
     like(/^[^\s@,;<>]+@[^\s@,;<>]+\.[^\s@,;<>]+$/, 'one email address, such as data@example.com'),
   ),
+  alarmTopicKey: orNone(
+    like(/^arn:aws[\w-]*:kms:[\w-]+:\d{12}:key\/[\w-]+$/, 'the ARN of a key of KMS'),
+  ),
   scheduleEnabled: oneOf(['true', 'false']),
   subnetIds: orNone(ids('subnet', 16)),
   securityGroupIds: orNone(ids('sg', 5)),

@@ -139,18 +139,13 @@ class Bucket:
 
         They are in byte order; only those behind the key `after` are listed.
         """
-        for listed in self.list(folder, after):
-            yield listed.key
+        for entry in self._entries(folder, after):
+            yield entry["Key"]
 
-    def list(self, folder: str, after: str = "") -> Iterator[ListedObject]:
+    def list(self, folder: str) -> Iterator[ListedObject]:
         """Yield the objects directly in a folder, as `keys` does their keys."""
-        with self._errors("list", folder):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=folder, Delimiter="/", StartAfter=after
-            )
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
+        for entry in self._entries(folder, ""):
+            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.
@@ -181,6 +176,14 @@ class Bucket:
         """Write an object, whether there is one or not; return its etag."""
         with self._errors("write", key):
             return self.client.put_object(Bucket=self.name, Key=key, Body=body)["ETag"]
+
+    def _entries(self, folder: str, after: str) -> Iterator[Any]:
+        with self._errors("list", folder):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=folder, Delimiter="/", StartAfter=after
+            )
+            for page in pages:
+                yield from page.get("Contents", ())
 
     def _get(self, key: str) -> GetObjectOutputTypeDef | None:
         try:

@@ -149,6 +149,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"databaseCaFile": "README.md"}, "a file of certificates"),
     ({"alarmEmail": "data"}, "Give one email address, such as data@example.com."),
     ({"alarmEmail": "a@example.com,b@example.com"}, "Give one email address"),
+    ({"alarmTopicKey": "alias/alarms"}, "Give the ARN of a key of KMS."),
     ({"memoryMegabytes": "127"}, "Give a whole number from 128 to 10240."),
     ({"memoryMegabytes": "10241"}, "Give a whole number from 128 to 10240."),
     ({"memoryMegabytes": "1GB"}, "Give a whole number from 128 to 10240."),
