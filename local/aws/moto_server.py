@@ -36,7 +36,12 @@ from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.aws.functions import Functions
 from local.aws.moto_patches import hasten, replace
-from local.aws.roll_back import keep_what_is_retained, make_buckets_first, roll_back_failed_updates
+from local.aws.roll_back import (
+    keep_what_is_retained,
+    make_buckets_first,
+    refuse_to_delete_protected_stacks,
+    roll_back_failed_updates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -186,6 +191,7 @@ def main(folder: Path) -> None:
     roll_back_failed_updates()
     keep_what_is_retained()
     make_buckets_first()
+    refuse_to_delete_protected_stacks()
     tell_executions_when_they_started()
     keep_request_ids()
     hasten()
