@@ -94,8 +94,20 @@ def resolve_templates_exactly() -> None:
 def keep_layers() -> None:
     """Give new functions their layers; moto's CloudFormation does so on updates only.
 
-    A `Ref` to a layer must be its ARN for that, not one of moto's objects.
+    A `Ref` to a layer must be its ARN for that, not one of moto's objects. A layer that was changed
+    is published anew, from its zip, which must exist; moto leaves the old one.
     """
+
+    def publish(
+        cls: type[LayerVersion], /, *_: Any, new_resource_name: str, **found: Any
+    ) -> LayerVersion:
+        found.pop("original_resource")
+        published: LayerVersion = cls.create_from_cloudformation_json(new_resource_name, **found)
+        if not published.code_size:
+            raise ValidationError(message="Error occurred while GetObject: NoSuchKey, no such zip")
+        return published
+
+    replace(LayerVersion, "update_from_cloudformation_json", classmethod(publish))
     name = "create_from_cloudformation_json"
     create = getattr(LambdaFunction, name)
 

@@ -47,13 +47,14 @@ def roll_back_failed_updates() -> None:
 def make_buckets_first() -> None:
     """Begin an update with the buckets, as CloudFormation does with all that refers to nothing.
 
-    Else a deployment that fails half way would fail here before it has made one.
+    Else a deployment that fails half way would fail here before it has made one. Layers are next,
+    so that functions get the new one.
     """
-    update = ResourceMap.update
+    update, order = ResourceMap.update, {"AWS::S3::Bucket": 0, "AWS::Lambda::LayerVersion": 1}
 
     def update_in_order(self: Any, template: dict[str, Any], *args: Any) -> None:
         found = template["Resources"]
-        in_order = sorted(found, key=lambda name: found[name]["Type"] != "AWS::S3::Bucket")
+        in_order = sorted(found, key=lambda name: order.get(found[name]["Type"], len(order)))
         update(self, template | {"Resources": {name: found[name] for name in in_order}}, *args)
 
     replace(ResourceMap, "update", update_in_order)
