@@ -10,6 +10,8 @@ INTERVAL ?= 600
 NEW_EVENTS ?= 0
 TESTS ?= not long
 STAGE ?= prod
+# REGION has no default here: that of the tools is the service's.
+AT = --stage $(STAGE)$(if $(REGION), --region $(REGION))
 
 # Commands run what make installed; `sls` uses the venv's python, too.
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
@@ -43,20 +45,20 @@ local: setup ## keep a local stage up; INTERVAL=seconds between ticks, NEW_EVENT
 
 contract: setup ## write the contract of TABLE, of the local Totesys or of a deployed STAGE; FORCE=1 overwrites
 	@test -n "$(TABLE)" || { echo "Which one? make contract TABLE=address"; exit 2; }
-	python -m tools.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),--stage $(STAGE)) $(if $(FORCE),--force)
+	python -m tools.contract '$(TABLE)' $(if $(filter-out file,$(origin STAGE)),$(AT)) $(if $(FORCE),--force)
 
-status: setup ## print where each table of a deployed STAGE stands (prod); JSON=1 for machines
-	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
+status: setup ## print where each table of a deployed STAGE stands (prod); REGION=eu-west-1; JSON=1 for machines
+	@python -m tools.status $(AT) $(if $(JSON),--json)
 
 ingest: setup ## call the ingestion of a deployed STAGE (prod) now; TABLES=address,staff for some; JSON=1
-	@python -m tools.invoke ingest --stage $(STAGE) $(if $(TABLES),--tables '$(TABLES)') $(if $(JSON),--json)
+	@python -m tools.invoke ingest $(AT) $(if $(TABLES),--tables '$(TABLES)') $(if $(JSON),--json)
 
 reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; JSON=1 for machines
-	@python -m tools.invoke reconcile --stage $(STAGE) $(if $(JSON),--json)
+	@python -m tools.invoke reconcile $(AT) $(if $(JSON),--json)
 
 replay: setup ## land rows of TABLE again in a deployed STAGE (prod): ids above FROM, up to TO; JSON=1
 	@test -n "$(TABLE)" && test -n "$(FROM)" && test -n "$(TO)" || { echo "Which rows? make replay TABLE=payment FROM=0 TO=500"; exit 2; }
-	@python -m tools.invoke replay --stage $(STAGE) $(if $(JSON),--json) -- '$(TABLE)' '$(FROM)' '$(TO)'
+	@python -m tools.invoke replay $(AT) $(if $(JSON),--json) -- '$(TABLE)' '$(FROM)' '$(TO)'
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.cloudwatch.dashboard

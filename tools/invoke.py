@@ -132,11 +132,10 @@ def _result(answer: Answer, function: Function, options: argparse.Namespace) -> 
 
 def continuation(from_row_id: int, options: argparse.Namespace) -> str:
     """Return the command that replays what is left."""
-    table, to_row_id, stage = options.table, options.to_row_id, options.stage
-    if options.region == REGION:
-        return f"make replay TABLE={table} FROM={from_row_id} TO={to_row_id} STAGE={stage}"
-    where = f"--stage {stage} --region {options.region}"
-    return f"python -m tools.invoke replay {table} {from_row_id} {to_row_id} {where}"
+    where = f"STAGE={options.stage}"
+    if options.region != REGION:
+        where += f" REGION={options.region}"
+    return f"make replay TABLE={options.table} FROM={from_row_id} TO={options.to_row_id} {where}"
 
 
 def _print(result: Result, title: str) -> None:

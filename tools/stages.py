@@ -87,5 +87,8 @@ def _suggestion(client: Any, function: str) -> str:
     pattern = re.compile(function_name("(.+)", function))
     stages = sorted(match[1] for match in map(pattern.fullmatch, names) if match)
     if not stages:
-        return "No stage is deployed there: check region and credentials, or deploy one."
+        return (
+            "No stage is deployed there: check the credentials, name another region "
+            "(REGION=eu-west-1), or deploy one."
+        )
     return f"Deployed there: {', '.join(stages)}. Try: STAGE={stages[0]}"

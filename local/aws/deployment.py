@@ -22,16 +22,22 @@ POLL_MILLISECONDS = 200
 
 
 def run_sls(
-    command: str, stage: str, environ: Mapping[str, str], log: Path, options: Sequence[str] = ()
+    command: str,
+    stage: str,
+    environ: Mapping[str, str],
+    log: Path,
+    options: Sequence[str] = (),
+    folder: Path = REPOSITORY,
 ) -> None:
     """Run `sls <command> --stage <stage>` in the repository's root.
 
     Args:
-        command: `deploy`, `package` or `remove`.
+        command: `deploy`, `deploy list`, `package`, `remove` or `rollback`.
         stage: the name of the stage.
         environ: the environment, which has the address of AWS.
         log: the file for what `sls` prints.
         options: more options, such as `--param=...`.
+        folder: another one than the repository's root, with a service in it.
 
     Raises:
         RuntimeError: it failed; the message has the end of its output.
@@ -40,8 +46,8 @@ def run_sls(
         raise RuntimeError("The Serverless Framework is not installed: run `make setup`.")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [SLS, command, "--stage", stage, "--verbose", *options],
-            cwd=REPOSITORY,
+            [SLS, *command.split(), "--stage", stage, "--verbose", *options],
+            cwd=folder,
             env={**environ, "SLS_AWS_MONITORING_FREQUENCY": str(POLL_MILLISECONDS)},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -36,7 +36,12 @@ from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.aws.functions import Functions
 from local.aws.moto_patches import hasten, replace
-from local.aws.roll_back import keep_what_is_retained, make_buckets_first, roll_back_failed_updates
+from local.aws.roll_back import (
+    keep_what_is_retained,
+    make_buckets_first,
+    refuse_to_delete_protected_stacks,
+    roll_back_failed_updates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -89,8 +94,20 @@ def resolve_templates_exactly() -> None:
 def keep_layers() -> None:
     """Give new functions their layers; moto's CloudFormation does so on updates only.
 
-    A `Ref` to a layer must be its ARN for that, not one of moto's objects.
+    A `Ref` to a layer must be its ARN for that, not one of moto's objects. A layer that was changed
+    is published anew, from its zip, which must exist; moto leaves the old one.
     """
+
+    def publish(
+        cls: type[LayerVersion], /, *_: Any, new_resource_name: str, **found: Any
+    ) -> LayerVersion:
+        found.pop("original_resource")
+        published: LayerVersion = cls.create_from_cloudformation_json(new_resource_name, **found)
+        if not published.code_size:
+            raise ValidationError(message="Error occurred while GetObject: NoSuchKey, no such zip")
+        return published
+
+    replace(LayerVersion, "update_from_cloudformation_json", classmethod(publish))
     name = "create_from_cloudformation_json"
     create = getattr(LambdaFunction, name)
 
@@ -186,6 +203,7 @@ def main(folder: Path) -> None:
     roll_back_failed_updates()
     keep_what_is_retained()
     make_buckets_first()
+    refuse_to_delete_protected_stacks()
     tell_executions_when_they_started()
     keep_request_ids()
     hasten()

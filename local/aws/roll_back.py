@@ -1,11 +1,17 @@
-"""CloudFormation's rollbacks and deletion policies, of which moto knows only `Retain`."""
+"""What CloudFormation keeps: rollbacks, deletion policies, and stacks that may not be deleted.
+
+Of these moto knows only the policy `Retain`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from moto.cloudformation.models import Stack
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.responses import ActionResult
 
 from local.aws.moto_patches import replace
 
@@ -41,13 +47,14 @@ def roll_back_failed_updates() -> None:
 def make_buckets_first() -> None:
     """Begin an update with the buckets, as CloudFormation does with all that refers to nothing.
 
-    Else a deployment that fails half way would fail here before it has made one.
+    Else a deployment that fails half way would fail here before it has made one. Layers are next,
+    so that functions get the new one.
     """
-    update = ResourceMap.update
+    update, order = ResourceMap.update, {"AWS::S3::Bucket": 0, "AWS::Lambda::LayerVersion": 1}
 
     def update_in_order(self: Any, template: dict[str, Any], *args: Any) -> None:
         found = template["Resources"]
-        in_order = sorted(found, key=lambda name: found[name]["Type"] != "AWS::S3::Bucket")
+        in_order = sorted(found, key=lambda name: order.get(found[name]["Type"], len(order)))
         update(self, template | {"Resources": {name: found[name] for name in in_order}}, *args)
 
     replace(ResourceMap, "update", update_in_order)
@@ -68,3 +75,29 @@ def keep_what_is_retained() -> None:
             delete(self, resource, described)
 
     replace(ResourceMap, "_delete_resource", delete_unless_retained)
+
+
+def refuse_to_delete_protected_stacks() -> None:
+    """Add termination protection, which moto takes at a stack's creation and then forgets."""
+
+    def update_termination_protection(self: CloudFormationResponse) -> ActionResult:
+        stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
+        stack.enable_termination_protection = self._get_bool_param("EnableTerminationProtection")
+        return ActionResult({"StackId": stack.stack_id})
+
+    def names(stack: Stack) -> tuple[str, str]:
+        return stack.name, stack.stack_id
+
+    delete = CloudFormationBackend.delete_stack
+
+    def delete_if_not_protected(self: CloudFormationBackend, name_or_stack_id: str) -> None:
+        named = [each for each in self.stacks.values() if name_or_stack_id in names(each)]
+        if any(each.enable_termination_protection for each in named):
+            raise ValidationError(
+                message=f"Stack [{name_or_stack_id}] cannot be deleted while TerminationProtection "
+                "is enabled"
+            )
+        delete(self, name_or_stack_id)
+
+    setattr(CloudFormationResponse, "update_termination_protection", update_termination_protection)  # noqa: B010
+    replace(CloudFormationBackend, "delete_stack", delete_if_not_protected)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 import pytest
 
 from shared.errors import EventError
+from tests.helpers.oracle.pages import ROOT
 from tools import invoke
 
 
@@ -69,7 +73,7 @@ def test_what_the_function_would_refuse_is_not_sent(words, said):
         (["--stage", "dev"], "make replay TABLE=payment FROM=300 TO=500 STAGE=dev"),
         (
             ["--region", "eu-west-1"],
-            "python -m tools.invoke replay payment 300 500 --stage prod --region eu-west-1",
+            "make replay TABLE=payment FROM=300 TO=500 STAGE=prod REGION=eu-west-1",
         ),
     ],
     ids=["make", "another region"],
@@ -77,3 +81,17 @@ def test_what_the_function_would_refuse_is_not_sent(words, said):
 def test_the_command_that_continues_a_replay_can_be_pasted(where, command):
     asked = invoke.parse(["replay", *where, "payment", "0", "500"])
     assert invoke.continuation(300, asked) == command
+
+
+def test_the_command_that_continues_in_another_region_reaches_it():
+    asked = invoke.parse(["replay", "--region", "eu-west-1", "payment", "0", "500"])
+    _, *words = invoke.continuation(300, asked).split()
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    again = invoke.parse(shlex.split(done.stdout.partition("python -m tools.invoke ")[2]))
+    assert (again.region, again.stage, again.from_row_id) == ("eu-west-1", "prod", 300)

@@ -47,6 +47,17 @@ def commands(*arguments):
             ["replay", "STAGE=dev", "TABLE=address", "FROM=-1", "TO=500"],
             "python -m tools.invoke replay --stage dev  -- 'address' '-1' '500'\n",
         ),
+        (["status", "REGION=eu-west-1"], "--stage prod --region eu-west-1 \n"),
+        (["ingest", "REGION=eu-west-1"], "ingest --stage prod --region eu-west-1  \n"),
+        (["reconcile", "REGION=eu-west-1"], "reconcile --stage prod --region eu-west-1 \n"),
+        (
+            ["replay", "REGION=eu-west-1", "TABLE=address", "FROM=0", "TO=5"],
+            "replay --stage prod --region eu-west-1  -- 'address' '0' '5'\n",
+        ),
+        (
+            ["contract", "TABLE=address", "STAGE=prod", "REGION=eu-west-1"],
+            "'address' --stage prod --region eu-west-1 \n",
+        ),
         (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
         (
             ["contract", "TABLE=a b", "STAGE=dev", "FORCE=1"],

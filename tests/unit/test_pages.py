@@ -265,6 +265,52 @@ def test_an_execution_ends_before_the_next_and_after_the_last_call():
 # Deploying.
 
 
+@every_page
+def test_every_command_of_aws_names_the_region(name):
+    """A profile may have another one, or none; IAM and STS are the same in all."""
+    commands = re.findall(r"^aws (?:[^\n]*\\\n)*[^\n]*$", page(name), re.MULTILINE)
+    assert commands or name not in ("README.md", "docs/deploying.md", "docs/operating.md")
+    for command in commands:
+        assert "--region eu-west-2" in command or command.startswith("aws iam "), command
+
+
+def test_the_workflow_uses_pinned_actions_and_no_key():
+    [text] = blocks(section(DEPLOYING, "Deploy from GitHub"), "yaml")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"id-token": "write", "contents": "read"}
+    assert "secrets." not in text
+    used = set(re.findall(r"uses: (\S+ # \S+)", text))
+    assert len(used) == text.count("uses:") == 4
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", each) for each in used)
+    ci = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert {each for each in used if not each.startswith("aws-actions/")} <= set(
+        re.findall(r"uses: (\S+ # \S+)", ci)
+    )
+    job = workflow["jobs"]["prod"]
+    trusted = (ROOT / "resources/deployer/trust.json").read_text()
+    assert f":environment:{job['environment']}" in trusted
+
+
+def test_as_many_deployments_are_kept_as_it_says():
+    bucket = read_yaml("serverless.yml")["provider"]["deploymentBucket"]
+    kept = f"The last {bucket['maxPreviousDeploymentArtifacts']} deployments are kept"
+    assert kept in section(DEPLOYING, "Roll back").replace("\n", " ")
+
+
+def test_the_page_that_removes_the_logs_names_each_of_them():
+    groups = [
+        each["Properties"]["LogGroupName"]
+        for each in read_yaml("resources/logs.yml").values()
+        if each["Type"] == "AWS::Logs::LogGroup"
+    ]
+    names = [
+        name.replace("${self:service}", "totesys-ingestion").replace("${sls:stage}", "prod")
+        for name in groups
+    ]
+    said = re.findall(r"delete-log-group .* --log-group-name (\S+)", DEPLOYING)
+    assert sorted(said) == sorted(names)
+
+
 @pytest.mark.parametrize(
     ("text", "role"),
     [(section(README, "Deploy"), "Create a read-only role"), (DEPLOYING, "CREATE ROLE")],

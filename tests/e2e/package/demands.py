@@ -27,7 +27,7 @@ def lacking(stack: Stack, name: str) -> list[str]:
     """Return what a function lacks."""
     function = stack.functions[name]
     found = {
-        KEPT_FOR_EVER: _group(stack, function).get("RetentionInDays"),
+        KEPT_FOR_EVER: _ends(stack, function),
         NO_ERRORS_ALARM: _error_lines_are_watched(stack, name),
         NO_FAILED_ALARM: _failures_are_watched(stack, name),
         SILENT: stack.variables(name).get("POWERTOOLS_LOG_LEVEL") == "INFO",
@@ -59,15 +59,33 @@ def _group_name(stack: Stack, function: dict[str, Any]) -> str | None:
     return None
 
 
-def _group(stack: Stack, function: dict[str, Any]) -> dict[str, Any]:
+def _ends(stack: Stack, function: dict[str, Any]) -> bool:
+    """Tell whether a function's log has a retention; of a group that was kept it has its own."""
     name = _group_name(stack, function)
-    return stack.properties(name) if name else {}
+    if name is None:
+        return not stack.has_log_groups
+    return bool(stack.properties(name).get("RetentionInDays"))
+
+
+def _log_arn(stack: Stack, function: dict[str, Any]) -> dict[str, Any]:
+    """Return what the role must name: it waits for a group that is made."""
+    name = _group_name(stack, function)
+    if name is not None:
+        return {"Fn::GetAtt": [name, "Arn"]}
+    group = f"log-group:/aws/lambda/{function['FunctionName']}:*"
+    return {"Fn::Sub": f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:{group}"}
+
+
+def _log_name(stack: Stack, function: dict[str, Any]) -> dict[str, str] | str:
+    """Return what a filter must name."""
+    name = _group_name(stack, function)
+    return f"/aws/lambda/{function['FunctionName']}" if name is None else {"Ref": name}
 
 
 def _role(stack: Stack, function: dict[str, Any]) -> dict[str, bool]:
     role = role_of(function)
     trusted = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]
-    log = {"Fn::GetAtt": [_group_name(stack, function), "Arn"]}
+    log = _log_arn(stack, function)
     logging = [
         (action, statement["Resource"])
         for statement in stack.statements_of(role)
@@ -93,7 +111,7 @@ def _alarms(stack: Stack, namespace: str, name: str) -> Iterator[dict[str, Any]]
 
 
 def _error_lines_are_watched(stack: Stack, name: str) -> bool:
-    group = {"Ref": _group_name(stack, stack.functions[name])}
+    group = _log_name(stack, stack.functions[name])
     counted = [
         made
         for each in stack.of_type("AWS::Logs::MetricFilter").values()

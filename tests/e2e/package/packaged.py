@@ -27,6 +27,7 @@ SWITCHED = {
     "backlogSeconds": "33",
     "withoutChanges": "design",
     "createBucket": "false",
+    "createLogGroups": "false",
     "createsOnly": "false",
     "alarmEmail": "data@example.com",
     "alarmTopicKey": "arn:aws:kms:eu-west-2:123456789012:key/11111111-2222-3333-4444-555555555555",
@@ -71,6 +72,11 @@ class Stack:
     def functions(self) -> dict[str, Any]:
         """The properties of every function, by the name of its resource."""
         return self.of_type("AWS::Lambda::Function")
+
+    @property
+    def has_log_groups(self) -> bool:
+        """Whether the stack makes its log groups, or finds those that a removal left behind."""
+        return bool(self.of_type("AWS::Logs::LogGroup"))
 
     def variables(self, function: str) -> dict[str, str]:
         """The environment of a function."""

@@ -31,6 +31,7 @@ CALL = (
 OF_AWS = {"AWS/Lambda", "AWS/States", "AWS/Events"}
 TICK = 600
 DAY = 24 * 3600
+STATE_MACHINE = "AWS::StepFunctions::StateMachine"
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,36 @@ def lines(package: Package) -> list[dict[str, Any]]:
 
 
 def test_logs_are_kept_for_a_while(prod: Stack, switched: Stack):
-    for package, days in ((prod, 365), (switched, 14)):
-        groups = package.of_type("AWS::Logs::LogGroup")
-        assert {group["RetentionInDays"] for group in groups.values()} == {days}
-        # AWS asks for this prefix, see resources/logs.yml.
-        machine = groups["StateMachineLogGroup"]["LogGroupName"]
-        assert machine.startswith("/aws/vendedlogs/states/")
+    groups = prod.of_type("AWS::Logs::LogGroup")
+    assert {group["RetentionInDays"] for group in groups.values()} == {365}
+    # AWS asks for this prefix, see resources/logs.yml.
+    assert groups["StateMachineLogGroup"]["LogGroupName"].startswith("/aws/vendedlogs/states/")
+    made = [each for each in switched.template["Resources"].values() if is_log_group(each)]
+    assert {each["Properties"]["RetentionInDays"] for each in made} == {14}
+
+
+def is_log_group(resource: dict[str, Any]) -> bool:
+    return bool(resource["Type"] == "AWS::Logs::LogGroup")
+
+
+def test_logs_outlive_the_stack_but_not_a_first_deployment_that_is_rolled_back(prod: Stack):
+    groups = [each for each in prod.resources.values() if is_log_group(each)]
+    assert len(groups) == len(prod.functions) + len(prod.of_type(STATE_MACHINE))
+    for each in groups:
+        kept = each["DeletionPolicy"], each["UpdateReplacePolicy"]
+        assert kept == ("RetainExceptOnCreate", "Retain")
+
+
+def test_logs_that_were_kept_can_be_taken_over(prod: Stack, switched: Stack):
+    """Under the same names: the state machine's log here, the functions' in demands.py."""
+    assert not switched.has_log_groups
+    assert '"Ref": "IngestLogGroup"' not in json.dumps(switched.resources)
+    group = prod.properties("StateMachineLogGroup")["LogGroupName"].replace("prod", "dev")
+    arn = f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:log-group:{group}:*"
+    (destination,) = switched.properties("IngestionStateMachine")["LoggingConfiguration"][
+        "Destinations"
+    ]
+    assert destination == {"CloudWatchLogsLogGroup": {"LogGroupArn": {"Fn::Sub": arn}}}
 
 
 def test_each_alarm_sends_its_own_email_and_says_why(prod: Stack):

@@ -36,10 +36,10 @@ def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
                 "Role": {"Fn::GetAtt": [ROLE, "Arn"]},
                 "Environment": {"Variables": _variables(bucket)},
             },
-            "DependsOn": [LOG_GROUP, ROLE],
+            "DependsOn": [ROLE],
         },
         LOG_GROUP: deepcopy(resources["ReconcileLogGroup"]),
-        ROLE: {"Type": "AWS::IAM::Role", "Properties": _role(bucket)},
+        ROLE: {"Type": "AWS::IAM::Role", "Properties": _role(bucket, name)},
         ERROR_LINES: deepcopy(resources["ReconcileErrorsFilter"]),
         ERRORS_ALARM: deepcopy(resources["ReconcileErrorsAlarm"]),
         FAILED_ALARM: deepcopy(resources["ReconcileFailedAlarm"]),
@@ -47,7 +47,9 @@ def with_third_function(template: dict[str, Any]) -> dict[str, Any]:
     resources[LOG_GROUP]["Properties"]["LogGroupName"] = f"/aws/lambda/{name}"
     metric = f"{stage}-WarehouseErrorLines"
     lines = resources[ERROR_LINES]["Properties"]
-    lines["LogGroupName"] = {"Ref": LOG_GROUP}
+    lines["LogGroupName"] = {
+        "Fn::If": ["LogGroupsAreOurs", {"Ref": LOG_GROUP}, f"/aws/lambda/{name}"]
+    }
     lines["MetricTransformations"][0]["MetricName"] = metric
     errors, failed = (resources[each]["Properties"] for each in (ERRORS_ALARM, FAILED_ALARM))
     errors |= {"AlarmName": f"{name}-errors", "MetricName": metric}
@@ -67,7 +69,8 @@ def _variables(bucket: str) -> dict[str, str]:
     }
 
 
-def _role(bucket: str) -> dict[str, Any]:
+def _role(bucket: str, function: str) -> dict[str, Any]:
+    logs = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}"
     called = {
         "Effect": "Allow",
         "Principal": {"Service": "lambda.amazonaws.com"},
@@ -83,7 +86,13 @@ def _role(bucket: str) -> dict[str, Any]:
         "Sid": "WriteLog",
         "Effect": "Allow",
         "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
-        "Resource": {"Fn::GetAtt": [LOG_GROUP, "Arn"]},
+        "Resource": {
+            "Fn::If": [
+                "LogGroupsAreOurs",
+                {"Fn::GetAtt": [LOG_GROUP, "Arn"]},
+                {"Fn::Sub": f"{logs}:log-group:/aws/lambda/{function}:*"},
+            ]
+        },
     }
     document = {"Version": "2012-10-17", "Statement": [read, write_log]}
     return {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pg8000.native import identifier
+from pg8000.native import DatabaseError, identifier, literal
 
+from local.totesys.database import ADMIN, PASSWORD
 from services.ingestion import ingest
 from services.reconciliation import reconcile
 from shared.errors import IngestionError, SourceError
@@ -36,6 +37,7 @@ CREATE += [
     if table not in re.findall(r"\w+", GRANTED)
 ]
 ROLE = "totesys_ingestion"
+MASTER = "totesys_master"
 
 
 def test_the_parameters_it_names_are_those_of_serverless_yml():
@@ -46,24 +48,19 @@ def test_the_parameters_it_names_are_those_of_serverless_yml():
 
 
 class Source:
-    """Totesys on a server that gives nobody anything unasked."""
+    """Totesys, for a user who follows the guide."""
 
-    def __init__(self, totesys):
-        self.totesys = totesys
-        # Of this database only, as of a server that was set up by a careful person.
-        self.execute(
-            f"REVOKE ALL ON DATABASE {identifier(totesys.name)} FROM PUBLIC",
-            "REVOKE ALL ON SCHEMA public FROM PUBLIC",
-        )
+    def __init__(self, totesys, user=ADMIN):
+        self.totesys, self.user = totesys, user
 
     def execute(self, *statements):
-        with closing(self.totesys.connect()) as connection:
+        with closing(self.totesys.connect(self.user)) as connection:
             for statement in statements:
                 here = f"DATABASE {identifier(self.totesys.name)} "
                 connection.run(statement.replace("DATABASE totesys ", here))
 
     def ask(self, sql):
-        with closing(self.totesys.connect()) as connection:
+        with closing(self.totesys.connect(self.user)) as connection:
             return connection.run(sql)
 
     def session(self):
@@ -85,6 +82,11 @@ class Source:
 @pytest.fixture
 def source(totesys):
     source = Source(totesys)
+    # Nobody has anything unasked, as on a server that was set up by a careful person.
+    source.execute(
+        f"REVOKE ALL ON DATABASE {identifier(totesys.name)} FROM PUBLIC",
+        "REVOKE ALL ON SCHEMA public FROM PUBLIC",
+    )
     yield source
     if source.ask(f"SELECT FROM pg_roles WHERE rolname = '{ROLE}'"):
         source.execute(*DROP)
@@ -161,3 +163,41 @@ def test_the_role_can_be_taken_away_again(source):
     source.execute(*CREATE)
     source.execute(*DROP)
     assert source.ask(f"SELECT FROM pg_roles WHERE rolname = '{ROLE}'") == []
+
+
+@pytest.fixture
+def master(source):
+    """A master user like that of RDS: it owns the tables, may create roles, is no superuser."""
+    database = identifier(source.totesys.name)
+    tables = [identifier(table) for table in TABLES]
+    source.execute(
+        f"CREATE ROLE {MASTER} LOGIN CREATEROLE PASSWORD {literal(PASSWORD)}",
+        f"ALTER DATABASE {database} OWNER TO {MASTER}",
+        f"ALTER SCHEMA public OWNER TO {MASTER}",
+        *(f"ALTER TABLE {table} OWNER TO {MASTER}" for table in tables),
+    )
+    yield Source(source.totesys, MASTER)
+    if source.ask(f"SELECT FROM pg_roles WHERE rolname = '{ROLE}'"):
+        source.execute(*DROP)
+    source.execute(
+        f"REASSIGN OWNED BY {MASTER} TO CURRENT_USER",
+        f"DROP OWNED BY {MASTER}",
+        f"DROP ROLE {MASTER}",
+    )
+
+
+def test_on_rds_nobody_is_superuser(master, source, bucket):
+    [[is_superuser]] = master.ask("SELECT rolsuper FROM pg_roles WHERE rolname = CURRENT_USER")
+    assert not is_superuser
+    master.execute(*CREATE)
+    assert source.ingest(bucket)
+    master.execute(*DROP)
+    assert source.ask(f"SELECT FROM pg_roles WHERE rolname = '{ROLE}'") == []
+
+
+def test_the_role_is_not_dropped_without_being_a_member_of_it(master):
+    master.execute(*CREATE)
+    grant, *rest = DROP
+    assert grant.startswith("GRANT ")
+    with pytest.raises(DatabaseError, match="42501"):
+        master.execute(*rest)
