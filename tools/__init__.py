@@ -1,1 +1,1 @@
-"""What operators run from a checkout: how a stage stands, contracts, RDS certificates."""
+"""What operators run from a checkout: how a stage stands, its preconditions, contracts."""
