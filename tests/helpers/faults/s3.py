@@ -1,4 +1,7 @@
-"""An S3 that fails: a proxy on loopback, which does to single requests what networks and S3 do."""
+"""An S3 that fails: a proxy on loopback, which does to single requests what networks and S3 do.
+
+It can stand in front of other services, too, and change what they answer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -125,6 +128,28 @@ def garbled(exchange: Exchange) -> None:
     exchange.answer(Answer(200, headers, body))
 
 
+def altered(change: Callable[[Answer], Answer]) -> Fault:
+    """Return the fault that the answer is another one."""
+
+    def alter(exchange: Exchange) -> None:
+        answer = change(exchange.forward())
+        headers = [each for each in answer.headers if each[0].lower() != "content-length"]
+        length = ("Content-Length", str(len(answer.body)))
+        exchange.answer(Answer(answer.status, [*headers, length], answer.body))
+
+    return alter
+
+
+def reworded(said: bytes, instead: bytes) -> Fault:
+    """Return the fault that the answer says something else."""
+
+    def reword(answer: Answer) -> Answer:
+        assert said in answer.body, answer.body
+        return replace(answer, body=answer.body.replace(said, instead))
+
+    return altered(reword)
+
+
 def held(exchange: Exchange) -> None:
     """Keep the request for `FaultyS3.release`, and break off."""
     exchange.proxy.held.append(exchange.request)
@@ -190,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             exchange.answer(exchange.forward())
 
-    do_GET = do_HEAD = do_PUT = _exchange
+    do_GET = do_HEAD = do_POST = do_PUT = _exchange
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
