@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status doctor dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -47,6 +47,9 @@ contract: setup ## write the contract of TABLE, of the local Totesys or of a dep
 
 status: setup ## print where each table of a deployed STAGE stands (prod); JSON=1 for machines
 	@python -m tools.status --stage $(STAGE) $(if $(JSON),--json)
+
+doctor: setup ## check everything that a STAGE needs, before it is deployed or after (prod); JSON=1 for machines
+	@python -m tools.doctor --stage $(STAGE) $(if $(JSON),--json)
 
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.cloudwatch.dashboard

@@ -36,6 +36,8 @@ def commands(*arguments):
         ),
         (["status"], "python -m tools.status --stage prod \n"),
         (["status", "STAGE=dev", "JSON=1"], "python -m tools.status --stage dev --json\n"),
+        (["doctor"], "python -m tools.doctor --stage prod \n"),
+        (["doctor", "STAGE=dev", "JSON=1"], "python -m tools.doctor --stage dev --json\n"),
         (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
         (
             ["contract", "TABLE=a b", "STAGE=dev", "FORCE=1"],
