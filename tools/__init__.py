@@ -1,1 +1,1 @@
-"""What operators run from a checkout: how a stage stands, calls of its functions, contracts."""
+"""What operators run from a checkout: status, preconditions, calls of the functions, contracts."""

@@ -1,4 +1,4 @@
-"""Where a deployed stage is: what its functions are called, and which stages there are."""
+"""Where a stage is: its names, its functions, the clients of its region; and which there are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.errors import ConfigError
@@ -19,6 +20,41 @@ if TYPE_CHECKING:
 REGION: Final = "eu-west-2"
 INGEST: Final = "ingest"
 RECONCILE: Final = "reconcile"
+
+# Somebody waits for the answer.
+_SOON = Config(
+    connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}
+)
+
+
+class Aws:
+    """AWS in one region.
+
+    Attributes:
+        region: its name.
+    """
+
+    def __init__(self, region: str) -> None:
+        """Prepare; credentials are looked for when the first client is made."""
+        self.region = region
+        self._session: Any = None
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        """Return the client of a service; it gives up soon.
+
+        Raises:
+            BotoCoreError: the profile does not exist.
+        """
+        if service not in self._clients:
+            self._session = self._session or boto3.Session(region_name=self.region)
+            self._clients[service] = self._session.client(service, config=_SOON)
+        return self._clients[service]
+
+
+def stack_name(stage: str) -> str:
+    """Return the name of a stage's stack."""
+    return f"totesys-ingestion-{stage}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +78,26 @@ class Function:
 
 def function_name(stage: str, function: str = INGEST) -> str:
     """Return the name of a stage's function."""
-    return f"totesys-ingestion-{stage}-{function}"
+    return f"{stack_name(stage)}-{function}"
 
 
 def log_group(function_name: str) -> str:
     """Return where a function's log is."""
     return f"/aws/lambda/{function_name}"
+
+
+def get_configuration(stage: str, aws: Aws, function: str = INGEST) -> dict[str, Any] | None:
+    """Return the configuration of a stage's function, None if there is no such function.
+
+    Raises:
+        BotoCoreError, ClientError: it may not be read from here.
+    """
+    client, name = aws.client("lambda"), function_name(stage, function)
+    try:
+        found: dict[str, Any] = client.get_function_configuration(FunctionName=name)
+    except client.exceptions.ResourceNotFoundException:
+        return None
+    return found
 
 
 def find_function(stage: str, region: str, function: str = INGEST) -> Function:
@@ -56,19 +106,19 @@ def find_function(stage: str, region: str, function: str = INGEST) -> Function:
     Raises:
         ConfigError: there is no such function, or it may not be read from here.
     """
-    name, client = function_name(stage, function), boto3.client("lambda", region_name=region)
+    name, aws = function_name(stage, function), Aws(region)
     try:
-        found = client.get_function_configuration(FunctionName=name)
-    except client.exceptions.ResourceNotFoundException as error:
-        raise ConfigError(
-            f"There is no stage {stage!r} in {region}: no function {name}. "
-            f"{_suggestion(client, function)}"
-        ) from error
+        found = get_configuration(stage, aws, function)
     except (BotoCoreError, ClientError) as error:
         raise ConfigError(
             f"The settings of the function {name} can't be read: {error}. "
             "Are region and credentials those of the stage's account?"
         ) from error
+    if found is None:
+        raise ConfigError(
+            f"There is no stage {stage!r} in {region}: no function {name}. "
+            f"{_suggestion(aws, function)}"
+        )
     return Function(
         name,
         region,
@@ -78,14 +128,23 @@ def find_function(stage: str, region: str, function: str = INGEST) -> Function:
     )
 
 
-def _suggestion(client: Any, function: str) -> str:
+def deployed_stages(aws: Aws, function: str = INGEST) -> list[str]:
+    """Return the names of the stages that are deployed in a region.
+
+    Raises:
+        BotoCoreError, ClientError: they can't be listed.
+    """
+    pages = aws.client("lambda").get_paginator("list_functions").paginate()
+    names = [each["FunctionName"] for page in pages for each in page["Functions"]]
+    pattern = re.compile(function_name("(.+)", function))
+    return sorted(match[1] for match in map(pattern.fullmatch, names) if match)
+
+
+def _suggestion(aws: Aws, function: str) -> str:
     try:
-        pages = client.get_paginator("list_functions").paginate()
-        names = [each["FunctionName"] for page in pages for each in page["Functions"]]
+        stages = deployed_stages(aws, function)
     except (BotoCoreError, ClientError) as error:
         return f"Which there are can't be listed: {error}"
-    pattern = re.compile(function_name("(.+)", function))
-    stages = sorted(match[1] for match in map(pattern.fullmatch, names) if match)
     if not stages:
         return (
             "No stage is deployed there: check the credentials, name another region "

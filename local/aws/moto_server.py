@@ -26,7 +26,8 @@ from moto.cloudformation.utils import validate_template_cfn_lint
 from moto.core.config import default_user_config
 from moto.core.responses import BaseResponse
 from moto.core.utils import iso_8601_datetime_with_milliseconds
-from moto.s3.models import FakeBucket, s3_backends
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket, PublicAccessBlock, s3_backends
 from moto.server import ThreadedMotoServer
 from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.implementations.is_operator import (  # noqa: E501
     IsTimestamp,
@@ -34,6 +35,7 @@ from moto.stepfunctions.parser.asl.component.state.choice.comparison.operator.im
 from moto.stepfunctions.parser.asl.eval.evaluation_details import ExecutionDetails
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
+import local.aws.moto_resources  # noqa: F401 - CloudFormation knows them once they are imported
 from local.aws.functions import Functions
 from local.aws.moto_patches import hasten, replace
 from local.aws.roll_back import (
@@ -122,20 +124,36 @@ def keep_layers() -> None:
     setattr(LayerVersion, "physical_resource_id", LayerVersion.arn)  # noqa: B010
 
 
-def keep_versions() -> None:
-    """Give new buckets their versioning; moto's CloudFormation leaves it out."""
+def keep_bucket_settings() -> None:
+    """Give new buckets their versioning, and no public access: moto's CloudFormation does not."""
     name = "create_from_cloudformation_json"
     create = getattr(FakeBucket, name)
 
-    def create_with_versions(
+    def create_with_settings(
         _: type[FakeBucket], resource: str, template: dict[str, Any], *args: Any, **more: Any
     ) -> FakeBucket:
         bucket: FakeBucket = create(resource, template, *args, **more)
-        versioning = template.get("Properties", {}).get("VersioningConfiguration", {})
-        bucket.versioning_status = versioning.get("Status")
+        properties = template.get("Properties", {})
+        bucket.versioning_status = properties.get("VersioningConfiguration", {}).get("Status")
+        if blocked := properties.get("PublicAccessBlockConfiguration"):
+            settings = (
+                blocked.get("BlockPublicAcls"),
+                blocked.get("IgnorePublicAcls"),
+                blocked.get("BlockPublicPolicy"),
+                blocked.get("RestrictPublicBuckets"),
+            )
+            bucket.public_access_block = PublicAccessBlock(*settings)
         return bucket
 
-    replace(FakeBucket, name, classmethod(create_with_versions))
+    replace(FakeBucket, name, classmethod(create_with_settings))
+
+
+def take_requests_without_tls() -> None:
+    """Keep bucket policies without enforcing them: moto does so without their conditions.
+
+    Ours then denies everything, and it denies what comes without TLS, as it does here.
+    """
+    replace(FakeBucket, "get_permission", lambda *_: PermissionResult.NEUTRAL)
 
 
 def refuse_to_delete_full_buckets() -> None:
@@ -198,7 +216,8 @@ def main(folder: Path) -> None:
     accept_lint_warnings()
     resolve_templates_exactly()
     keep_layers()
-    keep_versions()
+    keep_bucket_settings()
+    take_requests_without_tls()
     refuse_to_delete_full_buckets()
     roll_back_failed_updates()
     keep_what_is_retained()

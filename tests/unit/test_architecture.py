@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Dependencies point down: a module of a service imports only modules on a lower line.
+# Dependencies point down: a module imports only modules on a lower line.
 INGESTION = (
     {"handler"},
     {"run", "replays"},
@@ -29,6 +29,26 @@ RECONCILIATION = (
     {"inventory", "landed", "source_ids"},
     {"digests", "listing"},
     {"contents"},
+)
+CHECKS = (
+    {
+        "functions",
+        "runs",
+        "alarms",
+        "bucket",
+        "secret",
+        "session",
+        "server",
+        "rights",
+        "ids",
+        "tls",
+    },
+    {"source", "stack"},
+    {"facts", "stage"},
+    {"account"},
+    {"check"},
+    {"permissions"},
+    {"errors"},
 )
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
 PLAIN = {
@@ -66,11 +86,16 @@ def is_for_types(node: ast.stmt) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("service", "floors"), [("ingestion", INGESTION), ("reconciliation", RECONCILIATION)]
+    ("folder", "floors"),
+    [
+        ("services/ingestion", INGESTION),
+        ("services/reconciliation", RECONCILIATION),
+        ("tools/checks", CHECKS),
+    ],
 )
-def test_dependencies_point_down(service, floors):
-    package = f"services.{service}."
-    modules = {path.stem: path for path in modules_in(f"services/{service}")}
+def test_dependencies_point_down(folder, floors):
+    package = f"{folder.replace('/', '.')}."
+    modules = {path.stem: path for path in modules_in(folder)}
     assert set().union(*floors, {"__init__"}) == modules.keys()
     for number, floor in enumerate(floors):
         below = set().union(*floors[number + 1 :])

@@ -58,6 +58,8 @@ def commands(*arguments):
             ["contract", "TABLE=address", "STAGE=prod", "REGION=eu-west-1"],
             "'address' --stage prod --region eu-west-1 \n",
         ),
+        (["doctor"], "python -m tools.doctor --stage prod \n"),
+        (["doctor", "STAGE=dev", "JSON=1"], "python -m tools.doctor --stage dev --json\n"),
         (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
         (
             ["contract", "TABLE=a b", "STAGE=dev", "FORCE=1"],

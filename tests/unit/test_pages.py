@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields
+from importlib import import_module
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from tests.helpers.oracle.pages import (
     page,
     section,
 )
+from tools.checks.permissions import ACTIONS
 
 README = page("README.md")
 CONFIGURATION = page("docs/configuration.md")
@@ -123,6 +125,7 @@ def test_make_is_named_where_it_is_looked_for():
     for text in (README, DEPLOYING, OPERATING):
         assert "\nmake ingest STAGE=prod" in text or "`make ingest STAGE=prod`" in text
     assert "make status" in OPERATING
+    assert "make doctor" in OPERATING
     assert "make bench" in PERFORMANCE
 
 
@@ -335,6 +338,23 @@ def test_the_alarms_are_those_that_are_deployed():
     table = section(OPERATING, "Alarms").split("### ")[0]
     assert sorted(first_cells(table)) == sorted(names)
     assert set(minutes_to_fire()) == set(names)
+
+
+def test_the_checks_are_those_that_are_made_and_so_are_the_permissions():
+    names = {"credentials", "settings", "secret form", "database", "bucket", "stack"}
+    for path in (ROOT / "tools/checks").glob("*.py"):
+        module = vars(import_module(f"tools.checks.{path.stem}"))
+        names.update(*(module.get(each, ()) for each in ("CHECKS", "OF_STAGE", "OF_SOURCE")))
+    listed, allowed = section(OPERATING, "Check the preconditions").split("Whoever runs it needs")
+    assert sorted(set(first_cells(listed)) - {"JSON=1"}) == sorted(names)
+    assert set(re.findall(r"`([a-z0-9]+:\w+)`", allowed)) == set(ACTIONS.values())
+
+
+def test_the_preconditions_are_checked_before_the_deployment_and_after_it():
+    rest = DEPLOYING
+    for step in ("make doctor", "sls deploy --stage prod", "make status", "make doctor"):
+        _, found, rest = rest.partition(step)
+        assert found
 
 
 def test_the_errors_are_those_of_the_service():

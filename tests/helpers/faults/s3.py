@@ -1,6 +1,6 @@
 """An S3 that fails: a proxy on loopback, which does to single requests what networks and S3 do.
 
-What is not S3's own language it does to other services of AWS, too.
+It can stand in front of other services, too, and change what they answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -126,6 +126,28 @@ def garbled(exchange: Exchange) -> None:
     body = b"<html><p>Please log in<br></html>"
     headers = [("Content-Type", "text/html"), ("Content-Length", str(len(body)))]
     exchange.answer(Answer(200, headers, body))
+
+
+def altered(change: Callable[[Answer], Answer]) -> Fault:
+    """Return the fault that the answer is another one."""
+
+    def alter(exchange: Exchange) -> None:
+        answer = change(exchange.forward())
+        headers = [each for each in answer.headers if each[0].lower() != "content-length"]
+        length = ("Content-Length", str(len(answer.body)))
+        exchange.answer(Answer(answer.status, [*headers, length], answer.body))
+
+    return alter
+
+
+def reworded(said: bytes, instead: bytes) -> Fault:
+    """Return the fault that the answer says something else."""
+
+    def reword(answer: Answer) -> Answer:
+        assert said in answer.body, answer.body
+        return replace(answer, body=answer.body.replace(said, instead))
+
+    return altered(reword)
 
 
 def held(exchange: Exchange) -> None:

@@ -35,13 +35,13 @@ class Authority:
         file: its certificate, for a client to trust.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """Make an authority that writes into a folder."""
+    def __init__(self, folder: Path, name: str, *, ends: timedelta = DAY) -> None:
+        """Make an authority that writes into a folder, and is valid until then."""
         self._folder = folder
         self._name = x509.Name.from_rfc4514_string(f"CN={name}")
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.file = folder / f"{name}.pem"
-        builder = self._builder(self._name, self._key).not_valid_after(datetime.now(UTC) + DAY)
+        builder = self._builder(self._name, self._key).not_valid_after(datetime.now(UTC) + ends)
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
         builder = builder.add_extension(_MAY_SIGN, critical=True)
         certificate = builder.sign(self._key, hashes.SHA256())

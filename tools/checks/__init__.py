@@ -1,0 +1,1 @@
+"""The preconditions of a stage, by system. No check writes anything, and none hides another."""
