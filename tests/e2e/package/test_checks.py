@@ -237,9 +237,9 @@ def test_stages_that_are_fine():
 
 
 def test_a_region_without_certificates_is_told_which_ones_have_them():
-    [fault] = faults(
-        ask(region="eu-west-9", later={"databaseCaFile": "shared/rds-ca/eu-west-9.pem"})
-    )
+    answer = ask(region="eu-west-9")
+    [fault] = faults(answer)
+    assert answer["early"]
     assert "databaseCaFile is 'shared/rds-ca/eu-west-9.pem'" in fault
     for file in (REPOSITORY / "shared" / "rds-ca").glob("*.pem"):
         assert file.stem in fault
