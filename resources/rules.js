@@ -28,6 +28,7 @@ const RULES = {
     '3 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends, ' +
       'and without the beginnings and endings that S3 reserves, such as xn-- and --x-s3',
   createBucket: oneOf(['true', 'false']),
+  createLogGroups: oneOf(['true', 'false']),
   databaseSecret: secret,
   databaseCaFile: certificates,
   alarmEmail: orNone(

@@ -192,7 +192,7 @@ def test_the_variables_are_those_that_would_be_deployed():
     assert set(found) == set(
         yaml.safe_load((ROOT / "services/environment.yml").read_text())["ingest"]
     )
-    assert (found["STAGE"], found["DB_SECRET_ID"]) == ("dev", "dev/totesys")
+    assert (found["BUCKET_NAME"], found["DB_SECRET_ID"]) == ("dev-ingestion-bucket", "dev/totesys")
     assert found["WITHOUT_CHANGES"] == ""
 
 

@@ -137,6 +137,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"bucketName": "xn--rows"}, "that S3 reserves"),
     ({"bucketName": "rows--x-s3"}, "that S3 reserves"),
     ({"createBucket": "no"}, "createBucket is 'no'. Give true or false."),
+    ({"createLogGroups": "off"}, "createLogGroups is 'off'. Give true or false."),
     ({"createsOnly": "0"}, "createsOnly is '0'. Give true or false."),
     ({"scheduleEnabled": "TRUE"}, "scheduleEnabled is 'TRUE'. Give true or false."),
     ({"databaseSecret": ARN}, "Give the secret's name instead of its ARN: prod/totesys."),

@@ -116,4 +116,3 @@ def test_cached_layer_is_built_anew_for_another_target(package: Package):
 
 def test_params_reach_the_function(switched_package: Package):
     assert switched_package.environment["BUCKET_NAME"] == SWITCHED["bucketName"]
-    assert switched_package.environment["STAGE"] == "dev"
