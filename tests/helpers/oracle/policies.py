@@ -65,6 +65,8 @@ def grants_of(role: str, values: Mapping[str, str]) -> list[Grant]:
 def _resource(resource: Any, values: Mapping[str, str]) -> str:
     if isinstance(resource, str):
         return resource
+    if "Fn::If" in resource:
+        return _resource(resource["Fn::If"][1], values)
     if "Fn::GetAtt" in resource:
         return ".".join(resource["Fn::GetAtt"])
     return re.sub(r"\$\{([^}]+)\}", lambda name: values[name[1]], resource["Fn::Sub"])

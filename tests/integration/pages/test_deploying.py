@@ -43,6 +43,7 @@ MASTER = "totesys_master"
 def test_the_parameters_it_names_are_those_of_serverless_yml():
     named = set(re.findall(r'--param="(\w+)=', GUIDE.replace('"name=value"', "")))
     named |= set(re.findall(r"`([a-z]+[A-Z]\w+)`", GUIDE))
+    named |= set(re.findall(r"\b([a-z]+[A-Z]\w+): ", GUIDE))
     params = set(yaml.safe_load((ROOT / "serverless.yml").read_text())["params"]["default"])
     assert {"createBucket", "alarmEmail", "subnetIds", "databaseCaFile"} <= named <= params
 
