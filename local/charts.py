@@ -68,6 +68,7 @@ def draw_stacks(axes: Axes, series: Series, width: float) -> None:
     """Draw bars that begin at their x, those with the same x one on the other."""
     below: dict[float, float] = {}
     for (label, points), colour in zip(series.items(), cycle(COLOURS), strict=False):
+        points = points or [(0, 0)]  # a bar without a height, for its colour in the legend
         places = [x for x, _ in points]
         heights = [y for _, y in points]
         bottoms = [below.get(x, 0) for x in places]

@@ -48,6 +48,7 @@ DAY = 24 * HOUR
 PREFIX = STACK  # every alarm's name begins like the stack's
 COLUMNS, CHARACTERS = 24, 156  # the width of the dashboard, in its grid and in letters of a table
 LINE_INCHES = 0.14
+HOST = "totesys.example.com"  # the local one is a folder with a random name
 OFFICE_HOURS = range(8 * HOUR, 18 * HOUR)
 # The faults of this day, and when they happen.
 BAD_VALUES_AT = 10 * HOUR
@@ -206,6 +207,8 @@ def _day(stage: LocalStage) -> Simulation:
     with closing(stage.server.connect(DATABASE)) as writer:
         for second in range(0, DAY, TICK):
             simulation.advance(10)
+            if second == OFFICE_HOURS.stop:
+                idle = record(stage)
             simulation.play(_tick(stage, writer, second, rng) or idle)
             simulation.advance(TICK // 2 - 10)
             if simulation.second == RECONCILED_AT:
@@ -238,14 +241,16 @@ def _tick(stage: LocalStage, writer: Any, second: int, rng: Random) -> Recording
     if second not in OFFICE_HOURS:
         return None
     totesys.add_events(stage.database, rng.choice((0, 0, 1, 2, 3, 5, 8)), seed=second)
-    return _aged(record(stage), second)
+    return _as_on_aws(record(stage), second, str(stage.server.secret(DATABASE)["host"]))
 
 
-def _aged(recording: Recording, second: int) -> Recording:
-    """Return the recording with the watermark's age by the simulated clock."""
+def _as_on_aws(recording: Recording, second: int, host: str) -> Recording:
+    """Return the recording with the watermark's age by the simulated clock, and another host."""
     age = rf"\g<1>{second - WRITER_OPEN.start + TICK}"
-    aged = [[_AGE.sub(age, line) for line in lines] for lines in recording.calls]
-    return replace(recording, calls=aged)
+    changed = [
+        [_AGE.sub(age, line).replace(host, HOST) for line in lines] for lines in recording.calls
+    ]
+    return replace(recording, calls=changed)
 
 
 if __name__ == "__main__":
