@@ -85,9 +85,9 @@ def dashboard_like():
     alarms, rows, seconds, other, failures, long, empty = axes
     draw_bands(alarms, {f"totesys-ingestion-prod-{n}": [(n, 1)] for n in range(8)})
     draw_stacks(rows, lines_by_table(), 0.8)
-    draw_lines(seconds, {"RunSeconds": [(0, 12_345_678), (5, 2)]})
+    draw_lines(seconds, {"Duration": [(0, 12_345_678), (5, 2)]})
     draw_lines(other, {})
-    draw_lines(failures, {name: [] for name in ("ErrorLines", "Errors", "ExecutionsTimedOut")})
+    draw_lines(failures, {name: [] for name in ("ingest-errors", "Errors", "ExecutionsTimedOut")})
     draw_table(long, ["table", "message"], [(name, 99 * "m") for name in TABLES], 78, 12)
     draw_table(empty, ["table", "message"], [], 78, 12)
     for each in axes:
