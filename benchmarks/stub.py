@@ -27,11 +27,9 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "benchmark",
     "AWS_DEFAULT_REGION": "eu-west-2",
     "BUCKET_NAME": "benchmark",
-    "STAGE": "benchmark",
     "DB_SECRET_ID": "benchmark",
     "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
     "POWERTOOLS_SERVICE_NAME": "ingestion",
-    "POWERTOOLS_METRICS_NAMESPACE": "Totesys",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
-from itertools import cycle
+from itertools import accumulate, cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -26,6 +26,8 @@ ALARM_COLOUR = "#d62728"
 INCHES_WIDE = 10.0
 FONT_SIZE = 8
 LEGEND_COLUMNS = 3
+_CELL: dict[str, Any] = {"fontsize": FONT_SIZE - 1, "family": "monospace", "parse_math": False}
+_BETWEEN_COLUMNS = 2
 # Texts stay texts, which can be searched, and read in a diff. The salt stands in for a random one.
 _SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "charts"}
 
@@ -55,9 +57,10 @@ def set_title(axes: Axes, title: str) -> None:
 
 
 def draw_lines(axes: Axes, series: Series) -> None:
-    """Draw a line for each series."""
+    """Draw a line for each series, with a gap where a y is NaN; a lone point is a dot."""
     for (label, points), colour in zip(series.items(), cycle(COLOURS), strict=False):
-        axes.plot([x for x, _ in points], [y for _, y in points], color=colour, label=label)
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        axes.plot(xs, ys, color=colour, label=label, marker=".", markersize=3)
     _finish(axes, series)
 
 
@@ -65,6 +68,7 @@ def draw_stacks(axes: Axes, series: Series, width: float) -> None:
     """Draw bars that begin at their x, those with the same x one on the other."""
     below: dict[float, float] = {}
     for (label, points), colour in zip(series.items(), cycle(COLOURS), strict=False):
+        points = points or [(0, 0)]  # a bar without a height, for its colour in the legend
         places = [x for x, _ in points]
         heights = [y for _, y in points]
         bottoms = [below.get(x, 0) for x in places]
@@ -90,6 +94,31 @@ def draw_bands(axes: Axes, bands: Mapping[str, Sequence[tuple[float, float]]]) -
     axes.set_axisbelow(True)
 
 
+def draw_table(
+    axes: Axes, columns: Sequence[str], rows: Sequence[Sequence[str]], characters: int, lines: int
+) -> None:
+    """Write a table, its head in grey.
+
+    Args:
+        axes: where.
+        columns: the names of the columns.
+        rows: the cells of each row.
+        characters: how many fit beside each other; the longest cells are cut.
+        lines: for how many lines there is room.
+    """
+    widths = _fitting(columns, rows, characters)
+    places = [0, *accumulate(width + _BETWEEN_COLUMNS for width in widths)]
+    for line, cells in enumerate([columns, *rows]):
+        colour = "black" if line else "gray"
+        for cell, place, width in zip(cells, places[:-1], widths, strict=True):
+            text = cell if len(cell) <= width else f"{cell[: width - 1]}…"
+            axes.text(place, line, text, color=colour, va="center", **_CELL)
+    axes.set_xlim(0, characters)
+    axes.set_ylim(max(lines, len(rows) + 1) - 0.5, -0.5)  # the first on top
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
+
+
 def to_svg(figure: Figure) -> str:
     """Return the figure as an SVG document: the same text for the same figure."""
     text = StringIO()
@@ -99,13 +128,21 @@ def to_svg(figure: Figure) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], characters: int) -> list[int]:
+    """Return the width of each column: of the widest a character less until all fit."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    while sum(widths) + _BETWEEN_COLUMNS * (len(widths) - 1) > characters:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
 def _rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def _finish(axes: Axes, series: Series) -> None:
     """Begin the y axis at 0; put a legend below the x axis where there is more than one series."""
-    is_flat = not any(y for points in series.values() for _, y in points)
+    is_flat = not any(y > 0 for points in series.values() for _, y in points)
     axes.set_ylim(bottom=0, top=1 if is_flat else None)
     axes.grid(axis="y", color="#eee")
     axes.set_axisbelow(True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from dataclasses import fields
 from importlib import import_module
 
 import pytest
@@ -377,30 +377,79 @@ def test_transient_errors_are_retried_as_often_as_it_says():
     assert f"retried {ours} times, errors of Lambda itself {of_lambda} times" in said
 
 
-def test_the_figures_that_it_names_are_in_the_line_of_a_table():
-    said = section(OPERATING, "Metrics")
-    named = set(re.findall(r"`([a-z_]+)`", said.partition("`Table ingested`")[2]))
-    assert len(named) > 4
-    assert named <= {each.name for each in fields(TableSummary)}
+def test_the_figures_are_those_of_the_log_lines():
+    metrics = section(OPERATING, "Metrics")
+    assert "`Table ingested`" in metrics
+    fields = {field.name for field in dataclasses.fields(TableSummary)}
+    assert len(fields & set(re.findall(r"`(\w+)`", metrics))) >= 7
+    [example] = re.findall(r"`prod-([\w-]+)`", metrics)
+    assert example in minutes_to_fire()
 
 
 # Performance.
 
+FOUR_FIGURES = re.compile(r"^\|[^|]+(?:\| [\d.]+ ){4}\|$", re.MULTILINE)
+FOUND = json.loads(cost.RESULTS.read_text())
+
+
+def stages(**changed):
+    memory = params()["default"]["memoryMegabytes"]
+    return [cost.Stage(memory, month=month, **changed) for month in cost.MONTHS]
+
+
+def months(**changed):
+    """The bills of the months that the page names."""
+    return [cost.bill(FOUND, stage) for stage in stages(**changed)]
+
 
 def test_the_bill_is_what_the_measured_times_cost():
-    found = json.loads(cost.RESULTS.read_text())
     said = section(PERFORMANCE, "Cost")
     # For as many tables as it says: what it says stays true when one is added.
     [tables] = map(int, re.findall(r"for (\d+) tables", said))
-    memory = params()["default"]["memoryMegabytes"]
-    month = cost.bill(found, memory, tables)
-    more = sum(cost.bill(found, memory, tables + 1).values()) - sum(month.values())
+    quiet, news = months(tables=tables), months(tables=tables, has_news=True)
+    more = sum(months(tables=tables + 1)[0].values()) - sum(quiet[0].values())
     assert f"Each additional table costs US$ {more:.2f}" in said
-    assert f"**US$ {sum(month.values()):.2f} a month**" in said
-    in_table = re.findall(r"^\| .* \| ([\d.]+) \|$", said, re.MULTILINE)
-    assert sorted(in_table) == sorted(f"{dollars:.2f}" for dollars in month.values())
+    assert f"**US$ {sum(quiet[-1].values()):.2f} a month**" in said
+    bills = [bill | {"in all": sum(bill.values())} for bill in (quiet[-1], *news)]
+    rows = [[name, *(f"{bill[name]:.2f}" for bill in bills)] for name in bills[0]]
+    assert [line.strip("| ").split(" | ") for line in re.findall(FOUR_FIGURES, said)] == rows
     assert f"US$ {cost.dms():.2f}" in said
-    assert f"about US$ {sum(month.values()):.0f} a month" in README
+    assert f"about US$ {sum(quiet[0].values()):.0f} a month" in README
+
+
+def test_what_is_not_in_the_bill_is_named_beside_it():
+    said = section(PERFORMANCE, "Cost")
+    for what, dollars in cost.apart(FOUND, stages()[0]).items():
+        assert f"| {what} | {dollars:.2f} |" in said
+
+
+def test_a_quiet_stage_costs_less_than_three_dollars_and_no_more_after_years():
+    bills = [sum(each.values()) for each in months()]
+    assert max(bills) < 3.00
+    assert max(bills) - min(bills) <= 0.01
+
+
+def test_every_alarm_and_every_metric_filter_is_in_the_bill():
+    template = read_yaml("serverless.yml")["resources"]["Resources"]
+    alarms = [name for name in template if name.endswith("Alarm")]
+    filters = [name for name in template if name.endswith("Filter")]
+    assert cost.watched_metrics() == len(alarms)  # each watches one
+    assert months()[0]["alarms"] == pytest.approx(0.10 * len(alarms))
+    assert cost.filters() == len(filters) > 0
+    hours = cost.METRIC_HOURS * len(filters)
+    assert months()[0]["metrics of the filters"] == pytest.approx(0.30 * hours / 730)
+
+
+def test_the_bill_knows_what_is_deployed():
+    reconcile = read_yaml("services/reconciliation/functions.yml")["reconcile"]
+    assert reconcile["memorySize"] == cost.RECONCILE_MEMORY
+    assert reconcile["timeout"] - 120 == cost.NIGHT_SECONDS
+    assert params()["prod"]["logRetentionDays"] == round(cost.RETENTION_MONTHS * 365 / 12)
+
+
+def test_when_a_reconciliation_takes_too_long_is_said():
+    late = cost.months_until_late(FOUND, stages(has_news=True)[0])
+    assert f"After about {late} months" in section(PERFORMANCE, "Cost")
 
 
 # Contributing.

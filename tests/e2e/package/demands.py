@@ -138,7 +138,7 @@ def _failures_are_watched(stack: Stack, name: str) -> bool:
             )
             for metric in ("ExecutionsFailed", "ExecutionsTimedOut")
         )
-    # Lambda tries a call that nobody waits for again: a single failure is no news.
+    # Lambda repeats a call that nobody waits for by itself: one failure is no news.
     return any(
         fires(alarm, 1) and dimensions(alarm) == {"FunctionName": {"Ref": name}}
         for alarm in _alarms(stack, "AWS/Lambda", "AsyncEventsDropped")

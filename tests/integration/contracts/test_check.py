@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from benchmarks import cost
+from local.cloudwatch.log_filters import matches
 from services.ingestion import ingest
 from services.ingestion.new_rows import read_new_rows
 from shared.contracts import contract as contracts
@@ -23,6 +24,7 @@ from shared.errors import ConfigError, IngestionError
 from shared.tables import TABLES, Table
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle import landed
+from tests.helpers.oracle.cloudwatch import metric_filters
 from tests.helpers.oracle.contracts import broken_rows, contract_of
 from tests.helpers.oracle.pages import PAGES
 from tests.helpers.runs.place import Place
@@ -256,11 +258,11 @@ SELECT 1.5, 'OPEN', due, '2024-03-01', 1 FROM unnest(CAST(:due AS text[])) AS du
 CALL = f"""
 import json, sys
 from types import SimpleNamespace
-from benchmarks import cost
+from benchmarks.cost import RESULTS, Stage, bill
 from services.ingestion.handler import lambda_handler
 context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
 lambda_handler({{"tables": ["{LATER}", "currency"]}}, context)
-print(json.dumps({{"bill": cost.bill(json.loads(cost.RESULTS.read_text()), 1769)}}))
+print(json.dumps({{"bill": bill(json.loads(RESULTS.read_text()), Stage(1769))}}))
 """
 # Each named or counted the tables once, or knew their values, and failed for another one.
 OF_ALL_TABLES = (
@@ -338,17 +340,20 @@ def test_adding_a_table_is_that_command_and_a_line(added, totesys, bucket):
     assert [row["due"] for row in landed.rows(bucket, LATER)] == ["2024-02-28", "2024-02-29"]
     [bill] = [line["bill"] for line in said if "bill" in line]
     found = json.loads(cost.RESULTS.read_text())
-    assert bill == cost.bill(found, 1769, len(TABLES) + 1)
-    assert sum(bill.values()) > sum(cost.bill(found, 1769).values())
-    # The dashboard reads these lines, whatever the tables.
-    ingested = [line for line in said if line.get("message") == "Table ingested"]
-    assert [line["rows"] for line in ingested if line["table"] == LATER] == [2]
+    assert bill == cost.bill(found, cost.Stage(1769, len(TABLES) + 1))
+    assert sum(bill.values()) > sum(cost.bill(found, cost.Stage(1769)).values())
+    [of_table] = [line for line in said if line.get("table") == LATER]
+    assert (of_table["message"], of_table["rows"]) == ("Table ingested", 2)
 
     connection.run(INSERT, due=["2023-02-29"])
     said = python("-c", CALL)
     [line] = [line for line in said if line.get("level", "INFO") != "INFO"]
     assert (line["level"], line["table"], line["column"]) == ("ERROR", LATER, "due")
-    assert line["alarm"] == "contracts-broken"
+    pattern = metric_filters()["ContractsBrokenFilter"]["FilterPattern"]
+    assert matches(pattern, json.dumps(line))
+    [of_table] = [each for each in said if each.get("message") == "Table ingested"
+                  and each["table"] == LATER]  # fmt: skip
+    assert of_table["contract_violations"] == 1
     assert len(landed.rows(bucket, LATER)) == 3
 
 
