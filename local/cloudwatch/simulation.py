@@ -133,7 +133,7 @@ class Simulation:
         for line in lines:
             for metric in self._counted(function, line):
                 self.metrics.add(end, metric)
-            self.lines.append((end, f"{function}LogGroup", line))
+            self.lines.append((end, f"/aws/lambda/{function}LambdaFunction", line))
         return end
 
     def _counted(self, function: str, line: str) -> Iterator[Metric]:

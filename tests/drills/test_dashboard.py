@@ -87,7 +87,8 @@ def test_every_metric_exists(simulation):
 def test_every_query_reads_a_log_group_and_fields_that_are_logged(simulation):
     for query in queries(simulation).values():
         for group in query.groups:
-            assert simulation.resources[group]["Type"] == "AWS::Logs::LogGroup"
+            function = simulation.resources[group.removeprefix("/aws/lambda/")]
+            assert function["Type"] == "AWS::Lambda::Function"
         logged = [
             json.loads(line)
             for _, group, line in simulation.lines
