@@ -110,5 +110,6 @@ class BucketPolicy(_Resource, CloudFormationModel):  # type: ignore[misc]
 
     @classmethod
     def delete_from_cloudformation_json(cls, name: str, _: Any, account_id: str, __: str) -> None:
-        """Delete it from its bucket."""
-        s3_backends[account_id]["aws"].delete_bucket_policy(name)
+        """Delete it from its bucket, which moto may have deleted before."""
+        if name in s3_backends[account_id]["aws"].buckets:
+            s3_backends[account_id]["aws"].delete_bucket_policy(name)
