@@ -27,7 +27,7 @@ def tick() -> None:
 def script(folder: Path) -> None:
     """Import what any such function imports, make two clients and a connection."""
     import boto3
-    from aws_lambda_powertools import Logger, Metrics  # noqa: F401
+    from aws_lambda_powertools import Logger  # noqa: F401
     from aws_lambda_powertools.utilities import parameters  # noqa: F401
     from pg8000.native import Connection
 

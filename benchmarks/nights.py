@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.stage import DATABASE, seeded_server, show
+from benchmarks.stage import DATABASE, count_requests, seeded_server, show
 from local import totesys
 from local.aws.stand_in import LocalAws
 from services.ingestion import ingest
@@ -127,12 +126,7 @@ def _page(client: S3Client) -> dict[str, Any]:
 def _reconciled(client: S3Client, secret: str) -> dict[str, Any]:
     from services.reconciliation import reconcile
 
-    requests: Counter[str] = Counter()
-
-    def count(request: Any, **_: Any) -> None:
-        requests["LIST" if "list-type=2" in request.url else request.method] += 1
-
-    client.meta.events.register("before-send.s3", count)
+    requests = count_requests(client)
     connection = _connect(secret)
     for table in TABLES:
         findings = reconcile(table, client, connection, BUCKET)

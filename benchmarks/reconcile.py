@@ -13,12 +13,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from benchmarks.stage import DATABASE, orders_server
+from benchmarks.stage import DATABASE, count_requests, orders_server
 from local import totesys
 from local.aws.stand_in import LocalAws
 from shared.postgres.credentials import Credentials
@@ -57,7 +55,7 @@ def child(what: str, secret: str) -> None:
 
     client = boto3.client("s3")
     connection = connect(Credentials.from_secret("benchmark", secret), Path("none"), 600)
-    requests = _counted(client)
+    requests = count_requests(client)
     begun, cpu = time.perf_counter(), time.process_time()
     if what == "land":
         from services.ingestion import Limits, ingest
@@ -76,17 +74,6 @@ def child(what: str, secret: str) -> None:
         )
         print(f"; {dict(requests)}", flush=True)
     disconnect(connection)
-
-
-def _counted(client: Any) -> Counter[str]:
-    """Count a client's requests by operation."""
-    requests: Counter[str] = Counter()
-
-    def count(event_name: str, **_: Any) -> None:
-        requests[event_name.rpartition(".")[2]] += 1
-
-    client.meta.events.register("before-send.s3", count)
-    return requests
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from tools.checks.secret import open_credentials
 from tools.checks.source import open_source
 from tools.checks.stack import open_deployment
 from tools.checks.stage import open_stage
-from tools.stages import REGION, Aws
+from tools.stages import Aws, stage_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,10 +49,9 @@ _FIRST = (Outcome.FAILED, Outcome.WARNING, Outcome.SKIPPED, Outcome.OK)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check a stage; return 1 if a check failed."""
-    parser = argparse.ArgumentParser(prog="python -m tools.doctor", description=__doc__)
-    parser.add_argument("--stage", default="prod", help="its name (prod)")
-    parser.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.doctor", description=__doc__, parents=[stage_options()]
+    )
     options = parser.parse_args(arguments)
     os.environ["AWS_DEFAULT_REGION"] = options.region
     with nullcontext() if options.json else waiting(f"Checking the stage {options.stage}"):
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def examine(stage_name: str, region: str) -> Report:
     """Make every check of a stage."""
-    report = Report()
+    report = Report(region)
     aws = Opened(Aws(region))
     caller = report.open("credentials", open_caller, aws)
     report.make_all(account.CHECKS, aws)

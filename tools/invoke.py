@@ -19,7 +19,7 @@ from services.ingestion.handler import requested_tables
 from shared.errors import PipelineError
 from tools.following import SHORT
 from tools.results import ingested, reconciled, replayed, what_failed
-from tools.stages import INGEST, RECONCILE, REGION, find_function
+from tools.stages import INGEST, RECONCILE, REGION, find_function, stage_options
 from tools.watching import watch
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options; end with status 2 if they are wrong."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--stage", default="prod", help="its name (prod)")
-    common.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
-    common.add_argument("--json", action="store_true", help="print the answer for machines")
+    common = stage_options()
     parser = argparse.ArgumentParser(prog="python -m tools.invoke", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     ingest = commands.add_parser("ingest", parents=[common], help="land new and changed rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentParser
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -50,6 +51,15 @@ class Aws:
             self._session = self._session or boto3.Session(region_name=self.region)
             self._clients[service] = self._session.client(service, config=_SOON)
         return self._clients[service]
+
+
+def stage_options() -> ArgumentParser:
+    """Return the options that the commands for a stage have in common, for `parents`."""
+    options = ArgumentParser(add_help=False)
+    options.add_argument("--stage", default="prod", help="its name (prod)")
+    options.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
+    options.add_argument("--json", action="store_true", help="for machines")
+    return options
 
 
 def stack_name(stage: str) -> str:

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError
 from local.console import print_table, table, waiting
 from services.ingestion.handler import Settings
 from shared.errors import PipelineError
-from tools.stages import REGION, find_function
+from tools.stages import find_function, stage_options
 from tools.standing import StageStatus, TableStatus, stage_standing
 
 if TYPE_CHECKING:
@@ -32,10 +32,9 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print how the tables stand."""
-    parser = argparse.ArgumentParser(prog="python -m tools.status", description=__doc__)
-    parser.add_argument("--stage", default="prod", help="its name (prod)")
-    parser.add_argument("--region", default=REGION, help=f"of the stage ({REGION})")
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.status", description=__doc__, parents=[stage_options()]
+    )
     options = parser.parse_args(arguments)
     os.environ["AWS_DEFAULT_REGION"] = options.region
     now = datetime.now(UTC)

@@ -36,58 +36,46 @@ class _Resource:
         return cls.create_from_cloudformation_json(new_resource_name, **changed)
 
 
-class _Alarm(_Resource):
+class Alarm(_Resource, CloudFormationModel):  # type: ignore[misc] # moto calls by position
     """An alarm. moto never evaluates it; the metrics of an expression are left out."""
-
-    @staticmethod
-    def cloudformation_name_type() -> str:
-        return "AlarmName"
-
-    @staticmethod
-    def _put(name: str, properties: dict[str, Any], account_id: str, region: str) -> None:
-        # A composite alarm has no metric, which moto's types do not know.
-        put: Any = cloudwatch_backends[account_id][region].put_metric_alarm
-        put(
-            name=name,
-            namespace=properties.get("Namespace"),
-            metric_name=properties.get("MetricName"),
-            comparison_operator=properties.get("ComparisonOperator"),
-            evaluation_periods=properties.get("EvaluationPeriods"),
-            datapoints_to_alarm=properties.get("DatapointsToAlarm"),
-            period=properties.get("Period"),
-            threshold=properties.get("Threshold"),
-            statistic=properties.get("Statistic"),
-            description=properties.get("AlarmDescription"),
-            dimensions=properties.get("Dimensions", []),
-            alarm_actions=properties.get("AlarmActions", []),
-            ok_actions=properties.get("OKActions", []),
-            treat_missing_data=properties.get("TreatMissingData"),
-            rule=properties.get("AlarmRule"),
-        )
-
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls, name: str, _: Any, account_id: str, region: str
-    ) -> None:
-        cloudwatch_backends[account_id][region].delete_alarms([name])
-
-
-class MetricAlarm(_Alarm, CloudFormationModel):  # type: ignore[misc] # moto calls by position
-    """An alarm on a metric."""
 
     @staticmethod
     def cloudformation_type() -> str:
         """Return its type in templates."""
         return "AWS::CloudWatch::Alarm"
 
-
-class CompositeAlarm(_Alarm, CloudFormationModel):  # type: ignore[misc]
-    """An alarm on other alarms."""
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        """Return the property that names it."""
+        return "AlarmName"
 
     @staticmethod
-    def cloudformation_type() -> str:
-        """Return its type in templates."""
-        return "AWS::CloudWatch::CompositeAlarm"
+    def _put(name: str, properties: dict[str, Any], account_id: str, region: str) -> None:
+        # An alarm on an expression has no metric, which moto's types do not know.
+        put: Any = cloudwatch_backends[account_id][region].put_metric_alarm
+        put(
+            name=name,
+            namespace=properties.get("Namespace"),
+            metric_name=properties.get("MetricName"),
+            comparison_operator=properties["ComparisonOperator"],
+            evaluation_periods=properties["EvaluationPeriods"],
+            datapoints_to_alarm=properties.get("DatapointsToAlarm"),
+            period=properties.get("Period"),
+            threshold=properties["Threshold"],
+            statistic=properties.get("Statistic"),
+            description=properties.get("AlarmDescription"),
+            dimensions=properties.get("Dimensions", []),
+            alarm_actions=properties.get("AlarmActions", []),
+            ok_actions=properties.get("OKActions", []),
+            treat_missing_data=properties.get("TreatMissingData"),
+        )
+
+    @classmethod
+    def delete_from_cloudformation_json(
+        cls, name: str, _: Any, account_id: str, region: str
+    ) -> None:
+        """Delete it."""
+        cloudwatch_backends[account_id][region].delete_alarms([name])
 
 
 class BucketPolicy(_Resource, CloudFormationModel):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from shared.errors import UnfinishedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from services.reconciliation.inventory import Store
+    from services.reconciliation.store import Store
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
@@ -70,7 +70,7 @@ class _Collected:
     @property
     def is_full(self) -> bool:
         batches = len(self.known.proved.starts) + len(self.read)
-        return self.rows + len(self.known.ids) >= _SHARD_ROWS or batches >= _SHARD_BATCHES
+        return _is_full(self.rows + len(self.known.ids), batches)
 
 
 class Chain:
@@ -105,8 +105,9 @@ class Chain:
         for summary in known[:-1]:
             yield self._seen_again(summary)
         end = known[-1].up_to if known else 0
+        known_is_full = bool(known) and _is_full(known[-1].landed.rows, known[-1].batches)
         collected = _Collected(Summary(end, end, number=number))
-        if known and end < self.watermark and not _is_full(known[-1]):
+        if known and end < self.watermark and not known_is_full:
             collected = self._collected_again(known[-1])
         elif known:
             yield self._seen_again(known[-1])
@@ -219,8 +220,8 @@ def faults_of(part: Part) -> Iterator[Fault]:
         yield Fault(key, "no claim names it")
 
 
-def _is_full(summary: Summary) -> bool:
-    return summary.landed.rows >= _SHARD_ROWS or summary.batches >= _SHARD_BATCHES
+def _is_full(rows: int, batches: int) -> bool:
+    return rows >= _SHARD_ROWS or batches >= _SHARD_BATCHES
 
 
 def _within(ids: Ids, proved: Proved) -> Ids:

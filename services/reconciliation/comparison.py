@@ -30,7 +30,7 @@ import numpy as np
 from services.reconciliation.chain import Chain, Part, faults_of
 from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.extras import read_changes
-from services.reconciliation.inventory import OvertakenError, Shard, Store
+from services.reconciliation.inventory import Shard
 from services.reconciliation.landed import Fault, drop_landed
 from services.reconciliation.listing import list_changes
 from services.reconciliation.source_ids import (
@@ -39,6 +39,7 @@ from services.reconciliation.source_ids import (
     read_ids,
     read_still_there,
 )
+from services.reconciliation.store import OvertakenError, Store
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from services.reconciliation.chain import Part
     from services.reconciliation.contents import Contents
-    from services.reconciliation.inventory import Store, Summary
+    from services.reconciliation.inventory import Summary
     from services.reconciliation.listing import Listed
+    from services.reconciliation.store import Store
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 

@@ -12,23 +12,16 @@ it. A shard also has the ids that only the change stream holds.
 from __future__ import annotations
 
 import io
-import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from services.reconciliation.contents import LOWEST_ID, NO_IDS, Ids
-from services.reconciliation.digests import NO_ROWS, Digest, digest
-from shared.bucket import keys
-from shared.bucket.pointer import Pointer, get_pointer, move_pointer
-from shared.errors import StateError
-from shared.telemetry import logger
+from services.reconciliation.digests import NO_ROWS, Digest
 
 if TYPE_CHECKING:
     from services.reconciliation.listing import Prints
-    from shared.bucket.bucket import Bucket
-    from shared.tables import Table
 
 _NO_PRINTS: Prints = np.empty(0, np.uint64)
 
@@ -162,118 +155,14 @@ class Inventory:
         return asdict(self)
 
 
-def _parse(content: Any) -> Inventory:
+def parse(content: Any) -> Inventory:
+    """Return what a latest.json says.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not what we write.
+    """
     shards = tuple(
         Summary(**each | {"landed": Digest(*each["landed"]), "extras": Digest(*each["extras"])})
         for each in content["shards"]
     )
     return Inventory(shards, int(content["changes"]), int(content["number"]))
-
-
-class OvertakenError(Exception):
-    """Another reconciliation has written a shard since it was listed: begin again."""
-
-
-class Store:
-    """A table's inventory in the bucket.
-
-    Attributes:
-        inventory: as it was read, or written last.
-    """
-
-    def __init__(self, table: Table, bucket: Bucket) -> None:
-        """Read the inventory; there is none if it was lost or can't be read.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        self._table, self._bucket = table, bucket
-        self._pointer = _get(table, bucket)
-        self.inventory = self._pointer.value or Inventory()
-        listed = bucket.list(keys.inventory_folder(table))
-        self._etags = {each.key: each.etag for each in listed}
-        self._is_overtaken = False
-        self._held: tuple[Summary, Shard] | None = None  # the last one, which is often asked again
-
-    def has(self, summary: Summary) -> bool:
-        """Tell whether the shard is the one that its summary tells of."""
-        key = keys.format_shard_key(self._table, summary.above)
-        is_there = self._etags.get(key) == summary.etag
-        if not is_there:
-            self._warn("A part of the inventory is lost; its batches are read again", key)
-        return is_there
-
-    def get_shard(self, summary: Summary) -> Shard:
-        """Return a shard.
-
-        Raises:
-            OvertakenError: it was written anew since it was listed.
-            StateError: it is not what we write.
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        if self._held and self._held[0].etag == summary.etag:
-            return self._held[1]
-        key = keys.format_shard_key(self._table, summary.above)
-        found = self._bucket.get(key)
-        if found is None or found.etag != summary.etag:
-            raise OvertakenError(key)
-        try:
-            shard = unpack(found.body)
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise StateError(
-                f"s3://{self._bucket.name}/{key} is not a valid part of an inventory. Delete it: "
-                "it is rebuilt from the objects that have landed."
-            ) from error
-        self._held = (summary, shard)
-        return shard
-
-    def put_shard(self, summary: Summary, shard: Shard) -> Summary:
-        """Write a shard; return its summary.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        key = keys.format_shard_key(self._table, summary.above)
-        etag = self._bucket.overwrite(key, shard.pack())
-        written = replace(
-            summary,
-            etag=etag,
-            batches=len(shard.proved.starts),
-            prints=shard.proved.total,
-            landed=digest(shard.ids),
-            extras=digest(shard.extras),
-        )
-        self._held = (written, shard)
-        return written
-
-    def save(self, inventory: Inventory) -> None:
-        """Write the inventory, unless another call has written one since it was read.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        self.inventory = inventory
-        if self._is_overtaken or inventory == self._pointer.value:
-            return
-        moved = move_pointer(self._pointer, inventory, self._bucket)
-        if moved:
-            self._pointer = moved
-        else:
-            self._is_overtaken = True
-            self._warn("Another reconciliation runs; its inventory is kept", self._pointer.key)
-
-    def _warn(self, what: str, key: str) -> None:
-        logger().warning(what, extra={"table": self._table.name, "key": key})
-
-
-def _get(table: Table, bucket: Bucket) -> Pointer[Inventory]:
-    key = keys.format_inventory_key(table)
-    try:
-        return get_pointer(key, _parse, bucket)
-    except StateError:
-        logger().warning(
-            "The inventory can't be read; everything is read again",
-            extra={"table": table.name, "key": key},
-        )
-        found = bucket.get(key)
-        return Pointer(key, None, found.etag if found else None)

@@ -243,7 +243,7 @@ FAULTS: dict[str, tuple[Fault, str, Outcome, str, str]] = {
     ),
     "no schedule": (
         lambda stage: faults.schedule_deleted(stage, NIGHT),
-        "schedules", FAILED, f"there is no rule .*{NIGHT}", "createBucket=false",
+        "schedules", FAILED, f"there is no rule .*{NIGHT}", "createBucket: false",
     ),
     "a run that failed": (
         faults.run_failed, "last execution", FAILED, "FAILED 0 minutes ago: EventError", "nonsense",
@@ -321,7 +321,7 @@ def test_a_database_in_a_vpc_is_not_reached_from_here(here: LocalStage):
     assert made.not_fine == {"function settings": FAILED}
     assert "another SubnetIds; " in made["function settings"].detail
     assert made["database"].outcome is SKIPPED
-    assert_says(made["database"], "is in a VPC", "npx sls invoke -f ingest --stage local")
+    assert_says(made["database"], "is in a VPC", "make ingest STAGE=local")
     assert checked("local").not_fine == {}
 
 

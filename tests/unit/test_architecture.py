@@ -26,7 +26,8 @@ RECONCILIATION = (
     {"comparison"},
     {"extras"},
     {"chain"},
-    {"inventory", "landed", "source_ids"},
+    {"landed", "source_ids", "store"},
+    {"inventory"},
     {"digests", "listing"},
     {"contents"},
 )

@@ -49,11 +49,28 @@ def raising(error):
 
 
 def test_a_check_that_raises_hides_no_other():
-    report = Report()
+    report = Report("eu-west-2")
     checks = {"a": raising(KeyError("x")), "b": lambda _: ok("fine")}
     report.make_all(checks, Opened("subject"))
     assert [(each.name, each.outcome) for each in report.checks] == [("a", FAILED), ("b", OK)]
     assert report.has_failed
+
+
+@pytest.mark.parametrize(
+    ("remedy", "said"),
+    [
+        (
+            "Run: aws s3api put-bucket-versioning --bucket b, then npx sls deploy --stage s",
+            "Run: aws s3api put-bucket-versioning --region r --bucket b, then "
+            "npx sls deploy --region r --stage s",
+        ),
+        ("Log in to aws, and call make ingest", "Log in to aws, and call make ingest"),
+    ],
+)
+def test_a_command_in_a_remedy_is_for_the_region_of_the_stage(remedy, said):
+    report = Report("r")
+    report.make_all({"a": lambda _: failed("x", remedy)}, Opened("subject"))
+    assert report.checks[0].remedy == said
 
 
 @pytest.mark.parametrize(
@@ -66,7 +83,7 @@ def test_a_check_that_raises_hides_no_other():
     ],
 )
 def test_what_can_not_be_opened_is_not_looked_at(found, why_not):
-    report = Report()
+    report = Report("eu-west-2")
     opened = report.open("gate", lambda _: found, Opened("subject"))
     deeper = report.open("deeper", raising(AssertionError()), opened)
     report.make_all({"last": raising(AssertionError())}, deeper)
@@ -74,7 +91,7 @@ def test_what_can_not_be_opened_is_not_looked_at(found, why_not):
 
 
 def test_what_was_opened_is_looked_at_whatever_the_finding():
-    report = Report()
+    report = Report("eu-west-2")
     opened = report.open("gate", lambda _: ("inside", failed("x", "y")), Opened("subject"))
     report.make_all({"next": ok}, opened)
     assert report.checks[1].detail == "inside"
@@ -135,7 +152,7 @@ def test_a_denial_is_found_behind_an_error_of_ours():
 
 @pytest.fixture
 def report():
-    made = Report()
+    made = Report("eu-west-2")
     checks = {
         "clock": lambda _: ok("right"),
         "stack": lambda _: skipped("not deployed yet", "Deployed there: dev."),
@@ -306,23 +323,13 @@ def alarm(name: str, *actions: str, enabled: bool = True, **more: Any) -> dict[s
     ("found", "said"),
     [
         ([alarm("a", "topic"), alarm("b", "x", "topic")], []),
-        ([alarm("a"), alarm("all", "topic", AlarmRule='ALARM("a")')], []),
-        ([alarm("a"), alarm("all", "topic", AlarmRule="ALARM(arn:aws:x:alarm:a) OR OK(b)")], []),
         ([alarm("a")], ["nobody hears of a"]),
         ([alarm("a", "other")], ["nobody hears of a"]),
         ([alarm("a"), alarm("b", "topic")], ["nobody hears of a"]),
-        (
-            [alarm("a"), alarm("all", AlarmRule='ALARM("a")')],
-            ["nobody hears of a", "nobody hears of all"],
-        ),
         ([alarm("a", "topic", enabled=False)], ["the actions of a are disabled"]),
-        (
-            [alarm("a"), alarm("all", "topic", AlarmRule='ALARM("a")', enabled=False)],
-            ["the actions of all are disabled", "nobody hears of a"],
-        ),
     ],
 )
-def test_an_alarm_is_heard_by_its_own_actions_or_by_those_of_a_composite_alarm(found, said):
+def test_an_alarm_is_heard_by_its_own_actions(found, said):
     judged = alarms.judge_actions(found, ["topic"])
     assert judged.outcome is (FAILED if said else OK)
     assert [each for each in judged.detail.split("; ") if said] == said

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from tools.checks.check import Finding, failed, unless, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from tools.checks.stack import Deployment
 
     type Alarms = Sequence[Mapping[str, Any]]
 
-_TYPES: Final = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
 # A new alarm has no data until its metric has; an old one may watch a metric that does not exist.
 _NEW: Final = timedelta(days=1)
 
@@ -66,11 +64,11 @@ def actions(deployment: Deployment) -> Finding:
 
 
 def judge_actions(found: Alarms, topics: Collection[str]) -> Finding:
-    """Judge who hears of alarms: by the alarm itself, or by a composite alarm whose rule names it.
+    """Judge who hears of alarms.
 
     Args:
         found: the alarms.
-        topics: to one of these, one of them must publish.
+        topics: each must publish to one of these.
     """
     faults = {
         f"the actions of {name} are disabled": (
@@ -78,31 +76,13 @@ def judge_actions(found: Alarms, topics: Collection[str]) -> Finding:
         )
         for name in (each["AlarmName"] for each in found if not each["ActionsEnabled"])
     }
-    heard = {
-        each["AlarmName"]
-        for each in found
-        if each["ActionsEnabled"] and set(topics) & set(each["AlarmActions"])
-    }
-    rules = [each.get("AlarmRule", "") for each in found if each["AlarmName"] in heard]
-    heard |= {name for rule in rules for name in _named(rule)}
     for each in found:
-        name = each["AlarmName"]
-        if each["ActionsEnabled"] and name not in heard:
-            faults[f"nobody hears of {name}"] = (
+        if each["ActionsEnabled"] and not set(topics) & set(each["AlarmActions"]):
+            faults[f"nobody hears of {each['AlarmName']}"] = (
                 f"Give it AlarmActions to {', '.join(topics)} in resources/alarms.yml, and "
                 "deploy. If it has them there: somebody took them away, so put them back by hand."
             )
     return unless(faults, "each alarm reaches the topic")
-
-
-def _named(rule: str) -> Iterable[str]:
-    """Return the alarms that a rule names, by their names or ARNs.
-
-    >>> _named('ALARM("a") OR (ALARM("arn:aws:cloudwatch:eu-west-2:1:alarm:b") AND OK(c))')
-    ['a', 'b', 'c']
-    """
-    found = re.findall(r"\b(?:ALARM|OK|INSUFFICIENT_DATA)\(\s*[\"']?([^\"')]+?)[\"']?\s*\)", rule)
-    return [_name(each) for each in found]
 
 
 def subscription(deployment: Deployment) -> Finding:
@@ -138,7 +118,7 @@ def judge_subscriptions(found: Alarms, stage: str) -> Finding:
 
 
 def _names(deployment: Deployment) -> list[str]:
-    return [_name(each.name) for each in deployment.of_type(*_TYPES)]
+    return [_name(each.name) for each in deployment.of_type("AWS::CloudWatch::Alarm")]
 
 
 def _name(reference: str) -> str:
@@ -150,14 +130,9 @@ def _found(deployment: Deployment) -> list[Mapping[str, Any]]:
     pages = (
         deployment.client("cloudwatch")
         .get_paginator("describe_alarms")
-        .paginate(AlarmNames=_names(deployment), AlarmTypes=["MetricAlarm", "CompositeAlarm"])
+        .paginate(AlarmNames=_names(deployment))
     )
-    return [
-        each
-        for page in pages
-        for kind in ("MetricAlarms", "CompositeAlarms")
-        for each in page.get(kind, ())
-    ]
+    return [each for page in pages for each in page["MetricAlarms"]]
 
 
 CHECKS: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +12,10 @@ from tools.checks.permissions import action_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+# The commands of AWS and of the framework, up to where their options begin.
+_COMMAND = re.compile(r"\baws [a-z0-9]+ [a-z0-9-]+|\bnpx sls [a-z]+")
 
 
 class Outcome(StrEnum):
@@ -57,8 +62,14 @@ class Opened[T]:
 
 @dataclass(slots=True)
 class Report:
-    """The checks that were made so far, in their order."""
+    """The checks that were made so far, in their order.
 
+    Attributes:
+        region: of the stage; each command in a remedy names it.
+        checks: the checks.
+    """
+
+    region: str
     checks: list[Check] = field(default_factory=list)
 
     @property
@@ -99,7 +110,8 @@ class Report:
                 finding = judge(at.subject)
             except Exception as error:  # noqa: BLE001 - it is the finding, whatever it is
                 finding = raised(error)
-        made = Check(name, *finding)
+        outcome, detail, remedy = finding
+        made = Check(name, outcome, detail, _COMMAND.sub(rf"\g<0> --region {self.region}", remedy))
         self.checks.append(made)
         return made
 

@@ -102,7 +102,7 @@ def open_source(found: tuple[Stage, Credentials]) -> tuple[Source | None, Findin
         return None, skipped(
             f"{credentials.host} is in a VPC and can't be reached from here: {error.__cause__}",
             "Run this inside of that VPC. Or call the function, whose error says what to do: "
-            f"npx sls invoke -f ingest --stage {stage.name}",
+            f"make ingest STAGE={stage.name}",
         )
     with database_errors("The database"):
         prepare(connection)

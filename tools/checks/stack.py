@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SAYS_WHY = "`aws cloudformation describe-stack-events --stack-name {stack}` says why"
 _START_AGAIN = (
     "The first deployment failed: " + _SAYS_WHY + ". Fix that, then: npx sls remove --stage {stage}"
-    ", and deploy again. If the bucket exists by now: with createBucket=false."
+    ", and deploy again."
 )
 _DEPLOY_AGAIN = _SAYS_WHY + ". Fix that, then deploy again."
 _REMEDIES = {
@@ -77,8 +77,9 @@ class Deployment:
         """
         stage = self.stage.name
         return (
-            f"Somebody deleted it. npx sls remove --stage {stage}, then deploy again with "
-            "createBucket=false: what has landed stays, and the next run continues from there."
+            f"Somebody deleted it. npx sls remove --stage {stage}, then deploy again, as "
+            "docs/deploying.md says under Tear down and redeploy (createBucket: false): what has "
+            "landed stays, and the next run continues from there."
         )
 
     def client(self, service: str) -> Any:

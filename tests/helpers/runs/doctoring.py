@@ -62,7 +62,7 @@ def checked(stage: str) -> Checked:
 
 def checked_source(stage: str) -> Checked:
     """Check a stage's settings, its secret and its database."""
-    report = Report()
+    report = Report("eu-west-2")
     with _kept_sessions():
         caller = report.open("credentials", open_caller, Opened(Aws(REGION)))
         settings = report.open("settings", partial(open_stage, stage), caller)
