@@ -279,12 +279,11 @@ def test_demo_shows_it_and_finds_nothing_wrong(
 def test_demo_notices_a_row_that_did_not_land(caught_up: LocalStage):
     client = caught_up.aws.client("s3")
     key = caught_up.landed.keys("staff")[0]
-    content = caught_up.landed.read(key)
     client.delete_object(Bucket=caught_up.landed.bucket_name, Key=key)
     try:
         (fault,) = demo.play(caught_up)
     finally:
-        client.put_object(Bucket=caught_up.landed.bucket_name, Key=key, Body=content)
+        restore(caught_up, key)
     assert fault.startswith("staff: 20 rows in Totesys, 0 landed")
 
 

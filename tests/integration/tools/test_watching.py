@@ -108,9 +108,17 @@ def test_a_call_that_lambda_refuses_is_an_error(function, calls, say):
 WORDS = ["ingest", "--stage", "test"]
 
 
-def test_ctrl_c_ends_the_watching_and_says_that_the_call_goes_on(calls, capsys):
+@pytest.fixture
+def ctrl_c():
+    """Interrupts this process, also where it was started to ignore that: by a shell's `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_watching_and_says_that_the_call_goes_on(calls, capsys, ctrl_c):
     def answer(exchange):
-        os.kill(os.getpid(), signal.SIGINT)
+        ctrl_c()
         exchange.proxy.closing.wait()
 
     calls.answer = answer
@@ -121,16 +129,18 @@ def test_ctrl_c_ends_the_watching_and_says_that_the_call_goes_on(calls, capsys):
     )
 
 
-def test_ctrl_c_behind_the_answer_leaves_out_the_last_lines_only(calls, capsys, monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+def test_ctrl_c_behind_the_answer_leaves_out_the_last_lines_only(
+    calls, capsys, monkeypatch, ctrl_c
+):
+    monkeypatch.setattr(time, "sleep", ctrl_c)
     answer = {"more": False, "rows": 7, "tables": {}}
     calls.answer = lambda exchange: reply(exchange, answer)
     assert invoke.main(WORDS) == 0
     assert "Landed: 7 new rows" in capsys.readouterr().out
 
 
-def test_ctrl_c_before_the_call_says_that_nothing_was_called(calls, capsys, monkeypatch):
-    monkeypatch.setattr(invoke, "find_function", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+def test_ctrl_c_before_the_call_says_that_nothing_was_called(calls, capsys, monkeypatch, ctrl_c):
+    monkeypatch.setattr(invoke, "find_function", ctrl_c)
     assert invoke.main(WORDS) == 130
     assert capsys.readouterr().err == "\nStopped. Nothing was called.\n"
     assert calls.made == []
