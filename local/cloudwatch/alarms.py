@@ -27,6 +27,7 @@ _COMPARISONS = {
     "LessThanThreshold": operator.lt,
     "LessThanOrEqualToThreshold": operator.le,
 }
+_FILLED = re.compile(r"FILL\((\w+), 0\)")
 _ARITHMETIC = re.compile(r"[\w\s.()*/+-]+")
 
 
@@ -170,6 +171,9 @@ def _statistic(
 
 def _calculated(queries: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> Any:
     (expression,) = [each["Expression"] for each in queries if "Expression" in each]
+    for name in _FILLED.findall(expression):
+        values = {**values, name: values[name] or 0}
+    expression = _FILLED.sub(r"\1", expression)
     if not _ARITHMETIC.fullmatch(expression):
         raise ValueError(f"{expression!r} uses something that is not simulated")
     if None in values.values():

@@ -131,7 +131,10 @@ def test_an_expression_is_calculated_where_there_are_values():
     assert found.states["a"] == "OK"
     found.evaluate(metrics(), 60)
     assert found.states["a"] == "OK"
-    calculated["Metrics"][1]["Expression"] = "FILL(rows, 0)"
+    calculated["Metrics"][1]["Expression"] = "FILL(rows, 0) + 1"
+    found.evaluate(metrics(), 60)
+    assert found.states["a"] == "ALARM"
+    calculated["Metrics"][1]["Expression"] = "FILL(rows, REPEAT)"
     with pytest.raises(ValueError, match="not simulated"):
         found.evaluate(metrics((0, 49)), 60)
 

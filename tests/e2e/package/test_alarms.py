@@ -193,13 +193,12 @@ def test_a_transient_error_counts_once_a_call(prod: Stack):
     line = {"level": "WARNING", "message": "The run failed", "alarm": "database-unavailable"}
     assert matches(pattern, json.dumps(line))
     assert not matches(pattern, json.dumps(line | {"message": "Table 'staff' failed"}))
-    retry = prod.definition["States"]["Ingest"]["Retry"][0]
-    waits = [min(10 * 2**n, retry["MaxDelaySeconds"]) for n in range(retry["MaxAttempts"])]
+    calls_of_a_run = 1 + prod.definition["States"]["Ingest"]["Retry"][0]["MaxAttempts"]
     for name in ("DatabaseUnavailableAlarm", "AwsUnavailableAlarm"):
         alarm = prod.properties(name)
-        # One run's failures are in two periods at most, as retries take less than one.
-        assert sum(waits) < alarm["Period"]
-        assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (3, 4)
+        assert alarm["Threshold"] == calls_of_a_run + 1
+        assert shortest_period(alarm) == 2 * TICK
+        assert "FILL(failures, 0)" in [each.get("Expression") for each in alarm["Metrics"]]
 
 
 WAIT = {
