@@ -70,19 +70,21 @@ bench: setup ## measure speed, memory and cost against psql and dlt, some ten mi
 	python -m benchmarks
 
 # Each part often waits: for servers, for writers, for the deployment. The longest begins first.
-PARTS := test-rooms test-e2e test-rows test-database test-unit
+PARTS := test-e2e test-rooms test-database test-rows test-package test-unit
 test-unit: FOLDERS := tests/unit
-test-rows: FOLDERS := tests/integration/rows
+ROWS_ROOMS := $(addprefix tests/integration/,contracts/ rows/)
+test-rows: FOLDERS := $(ROWS_ROOMS)
 DATABASE_ROOMS := $(addprefix tests/integration/,database/ local/ pages/ tools/)
 test-database: FOLDERS := $(DATABASE_ROOMS)
-test-rooms: FOLDERS := $(filter-out %/rows/ $(DATABASE_ROOMS),$(wildcard tests/integration/*/))
-test-e2e: FOLDERS := tests/e2e tests/drills
+test-rooms: FOLDERS := $(filter-out $(ROWS_ROOMS) $(DATABASE_ROOMS),$(wildcard tests/integration/*/))
+test-package: FOLDERS := tests/e2e/package
+test-e2e: FOLDERS := $(wildcard tests/e2e/*.py) tests/drills
 IN_PARALLEL := --no-print-directory --output-sync=target
 SETUP_IN_PARALLEL := $(MAKE) --no-print-directory -j2 setup
 
 test: ## lint and every test but the long ones
 	@$(SETUP_IN_PARALLEL)
-	@$(MAKE) $(IN_PARALLEL) -j6 lint $(PARTS)
+	@$(MAKE) $(IN_PARALLEL) -j4 $(PARTS) lint
 
 test-fast: ## the unit and integration tests that take a minute, for while you work
 	@$(SETUP_IN_PARALLEL)

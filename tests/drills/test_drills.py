@@ -16,6 +16,7 @@ import pytest
 
 from local.aws.function_log import calls
 from local.cloudwatch.simulation import Recording, record, recorded
+from tests.helpers.cases import all_but
 from tests.helpers.faults import stage_faults
 from tests.helpers.oracle.pages import minutes_to_fire
 from tests.helpers.runs.drills import TICKS_A_DAY, Days, drill, nights, state_machine
@@ -112,10 +113,7 @@ def injected(
     return recordings[name]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.long] if f.slow else []) for n, f in FAULTS.items()],
-)
+@pytest.mark.parametrize("name", all_but([n for n, f in FAULTS.items() if f.slow], FAULTS))
 def test_each_alarm_of_a_fault_sends_one_email(
     name, drilled, healthy, resources, matrix, recordings
 ):

@@ -65,7 +65,8 @@ def test_a_quiet_weekend(resources, healthy, looks_back):
     assert quiet(days)
 
 
-@pytest.mark.parametrize("looks_back", [pytest.param(0, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@LOOKS_BACK
 def test_a_working_week(resources, healthy, busy, healed, looks_back):
     """Orders come in office hours, and now and then an error is transient."""
     rng = Random(1)

@@ -18,6 +18,7 @@ from botocore.client import BaseClient
 
 from local import REPOSITORY
 from local.aws.stand_in import PROXY_VARIABLES
+from tests.helpers.cases import all_but, one_in
 from tests.helpers.faults import deployment_faults as faults
 from tests.helpers.faults import stage_faults
 from tests.helpers.faults.s3 import Answer, altered, faulty_s3, refused, reworded
@@ -275,10 +276,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.long] if n in VARIANTS else []) for n in FAULTS],
-)
+@pytest.mark.parametrize("name", all_but(VARIANTS, FAULTS))
 def test_a_fault_is_named_with_what_to_do_and_nothing_else_is(here: LocalStage, name: str):
     inject, check, outcome, found, remedy = FAULTS[name]
     with inject(here):
@@ -433,7 +431,7 @@ STATUSES = {
 }
 
 
-@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("status", one_in(4, STATUSES))
 def test_a_stack_that_is_not_complete(here: LocalStage, answering, status):
     outcome, remedy = STATUSES[status]
     is_at_work = status.startswith("UPDATE_")

@@ -99,7 +99,7 @@ def as_found(rows):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("schemas", [200, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("schemas", [100, pytest.param(10_000, marks=pytest.mark.long)])
 def test_the_check_agrees_with_jsonschema_on_any_schema(schemas):
     rng = Random(schemas)
     for _ in range(schemas):
@@ -163,7 +163,7 @@ SOME_TABLES = [
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("frames", [8, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("frames", [3, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("table", SOME_TABLES)
 def test_the_check_agrees_with_jsonschema_on_rows_of_our_tables(table, frames):
     contract = LATER if table == "later" else contract_of(table)

@@ -35,14 +35,14 @@ BATCH_ROWS = {"A": 2, "B": 1, "C": 2, "D": 2, "E": 2}
 
 SCENARIOS = {
     "two batches": ("AB", 2, Budget()),
-    "three batches": ("AB", 3, Budget()),
     "a row appears": ("AB", 1, Budget(appear=1)),
     "latest.json disturbed": ("AB", 2, Budget(disturb=1)),
-    "a row appears, latest.json disturbed": ("AB", 1, Budget(appear=1, disturb=1)),
     "a row deleted": ("AB", 2, Budget(vanish=1)),
-    "a row deleted, latest.json disturbed": ("AB", 1, Budget(vanish=1, disturb=1)),
 }
 LONG_SCENARIOS = {
+    "three batches": ("AB", 3, Budget()),
+    "one batch, a row appears, latest.json disturbed": ("AB", 1, Budget(appear=1, disturb=1)),
+    "one batch, a row deleted, latest.json disturbed": ("AB", 1, Budget(vanish=1, disturb=1)),
     "two batches, a row appears, latest.json disturbed": ("AB", 2, Budget(appear=1, disturb=1)),
     "latest.json disturbed twice": ("AB", 2, Budget(disturb=2)),
     "three batches, latest.json disturbed": ("AB", 3, Budget(disturb=1)),
@@ -248,6 +248,7 @@ def test_a_broken_protocol_is_found_out(change, promise):
         explorer.schedules(start("AB", 2, Budget()))
 
 
+WITH_THE_CODE = SCENARIOS | dict(islice(LONG_SCENARIOS.items(), 3))
 CODE = {"run": requests_of_ingest, "functions": requests_of_functions}
 
 
@@ -267,11 +268,11 @@ def hold_against_the_code(program, scenario, monkeypatch, share):
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scenario", ["two batches", "a row deleted", "latest.json disturbed"])
 def test_the_code_makes_the_same_requests_as_the_model(program, scenario, monkeypatch):
-    assert hold_against_the_code(program, SCENARIOS[scenario], monkeypatch, share=10) > 10
+    assert hold_against_the_code(program, SCENARIOS[scenario], monkeypatch, share=15) > 10
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+@pytest.mark.parametrize("scenario", WITH_THE_CODE.values(), ids=WITH_THE_CODE)
 def test_the_code_makes_the_same_requests_as_the_model_always(program, scenario, monkeypatch):
     assert hold_against_the_code(program, scenario, monkeypatch, share=1) > 10

@@ -164,7 +164,7 @@ def test_the_requests_of_a_run_are_these(situation, proxy, request):
 
 @pytest.mark.parametrize(("name", "kind"), EVERY_FAULT)
 def test_the_error_says_whether_another_try_helps(place, proxy, name, kind):
-    each_request(place, REQUESTS["place"], proxy, name, kind, stride=3)
+    each_request(place, REQUESTS["place"], proxy, name, kind, stride=7)
 
 
 @pytest.mark.long

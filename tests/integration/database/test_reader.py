@@ -12,6 +12,7 @@ from shared.jsonlines import to_json_lines
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import read_batch
 from shared.tables import Table
+from tests.helpers.cases import one_in
 from tests.helpers.servers import since
 
 
@@ -86,8 +87,9 @@ LONG = {
 TYPES = "CREATE TYPE pair AS (n int, note text); CREATE DOMAIN document AS jsonb"
 
 
-@pytest.mark.parametrize(("type_", "value"), LONG.values(), ids=LONG)
-def test_no_statement_reads_more_than_it_may(database, monkeypatch, type_, value):
+@pytest.mark.parametrize("name", one_in(3, LONG))
+def test_no_statement_reads_more_than_it_may(database, monkeypatch, name):
+    type_, value = LONG[name]
     small(monkeypatch, 5_000, 20_000)
     writer, reader = database.connect(), database.connect("reader")
     writer.run(f"{TYPES}; CREATE TABLE thing (thing_id serial PRIMARY KEY, a {type_}, b {type_})")

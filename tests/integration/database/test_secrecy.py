@@ -15,6 +15,7 @@ from pg8000.native import Connection, literal
 from services.ingestion.handler import lambda_handler as ingest_handler
 from services.reconciliation.handler import lambda_handler as reconcile_handler
 from shared.errors import PipelineError
+from tests.helpers.cases import one_in
 from tests.helpers.oracle import landed
 from tests.helpers.runs.lambda_context import CONTEXT
 
@@ -119,7 +120,7 @@ def fails(handler, event):
     return failure.value
 
 
-@pytest.mark.parametrize("functions", SERVERS_ERRORS)
+@pytest.mark.parametrize("functions", one_in(3, SERVERS_ERRORS))
 @pytest.mark.parametrize("call", CALLS)
 def test_an_error_of_the_server_is_told_without_the_value(
     quoting, all_that_was_said, call, functions

@@ -145,6 +145,7 @@ def test_root_is_told_about_a_closed_directory(tmp_path: Path) -> None:
         Server.start(tmp_path / "cluster")
 
 
+@pytest.mark.long
 @as_root_only
 def test_root_can_use_a_wheel_in_a_closed_directory(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

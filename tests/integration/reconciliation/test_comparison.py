@@ -19,6 +19,7 @@ from shared.bucket import keys
 from shared.errors import IngestionError, SourceError
 from shared.postgres.session import disconnect
 from shared.tables import TABLES, Table
+from tests.helpers.cases import one_in
 from tests.helpers.faults import small_steps
 from tests.helpers.faults.steps import on_every_step
 from tests.helpers.oracle import landed
@@ -457,9 +458,7 @@ def test_a_row_with_an_id_of_its_own_that_comes_and_goes_at_any_step_is_not_miss
 EXPLICIT_11 = "INSERT INTO thing VALUES (11, 'mine') ON CONFLICT DO NOTHING"
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 20))]
-)
+@pytest.mark.parametrize("seed", one_in(19, range(1, 20)))
 def test_whatever_happened_what_is_found_is_what_a_consumer_lacks(place, seed):
     """Gaps, batches of any size, deletes, runs that died, and lines lost by hand."""
     rng = random.Random(seed)

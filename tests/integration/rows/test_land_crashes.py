@@ -73,7 +73,7 @@ def kill_at_every(stride, situation, totesys, bucket):
 
 @pytest.mark.parametrize(
     ("situation", "stride"),
-    [("first ingest", 3), ("adoption", 7), ("tick of four tables", 23), ("lost latest.json", 9)],
+    [("first ingest", 5), ("adoption", 11), ("tick of four tables", 47), ("lost latest.json", 17)],
 )
 def test_a_killed_run_loses_and_doubles_nothing(situation, stride, totesys, bucket):
     steps, points = kill_at_every(stride, situation, totesys, bucket)

@@ -14,6 +14,7 @@ from pg8000.native import identifier
 
 from local import REPOSITORY
 from local.totesys.database import Server
+from tests.helpers.cases import one_in
 from tests.helpers.faults.listening import listening
 from tests.helpers.faults.pgbouncer import PGBOUNCER, PORT, pgbouncer
 from tests.helpers.faults.pooler import Pooler
@@ -423,7 +424,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", one_in(3, FAULTS))
 def test_a_fault_of_the_database_is_named_and_its_remedy_repairs_it(place, fault):
     inject, (name, outcome, found, remedy) = FAULTS[fault]
     place.run(inject)
@@ -464,7 +465,7 @@ CATALOGUE = {
 }
 
 
-@pytest.mark.parametrize("right", CATALOGUE)
+@pytest.mark.parametrize("right", one_in(3, CATALOGUE))
 def test_a_right_that_every_role_has_and_this_one_lacks(place, right):
     check, what = CATALOGUE[right]
     place.run(f"REVOKE {right} FROM PUBLIC")

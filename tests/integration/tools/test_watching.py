@@ -116,6 +116,8 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+# Where it comes while a connection is being made, that one is closed when it is forgotten.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_ends_the_watching_and_says_that_the_call_goes_on(calls, capsys, ctrl_c):
     def answer(exchange):
         ctrl_c()
