@@ -49,11 +49,7 @@ END $$
 CAST = """
 CREATE FUNCTION refused(value text) RETURNS text LANGUAGE sql AS 'SELECT value::integer::text'
 """
-SERVERS_ERRORS = [
-    pytest.param(REFUSE, id="detail"),
-    pytest.param(RAISE, id="raised"),
-    pytest.param(CAST, id="cast"),
-]
+SERVERS_ERRORS = {"detail": REFUSE, "raised": RAISE, "cast": CAST}
 
 # A value that fails when a table's rows are read; and when all tables are asked for their ids.
 IN_A_COLUMN = "department_id, refused(department_name) AS department_name"
@@ -120,13 +116,11 @@ def fails(handler, event):
     return failure.value
 
 
-@pytest.mark.parametrize("functions", one_in(3, SERVERS_ERRORS))
+@pytest.mark.parametrize("error", one_in(3, SERVERS_ERRORS))
 @pytest.mark.parametrize("call", CALLS)
-def test_an_error_of_the_server_is_told_without_the_value(
-    quoting, all_that_was_said, call, functions
-):
+def test_an_error_of_the_server_is_told_without_the_value(quoting, all_that_was_said, call, error):
     handler, event, columns = CALLS[call]
-    quoting(functions, columns)
+    quoting(SERVERS_ERRORS[error], columns)
     said = all_that_was_said(fails(handler, event))
     assert "SQLSTATE" in said
     assert VALUE not in said
