@@ -8,6 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from pg8000.exceptions import InterfaceError
 
 from local import totesys as totesys_database
@@ -29,11 +30,15 @@ _numbers = count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pg8000 lose a connection: its buffer still holds the farewell nobody can take."""
+    """Let pg8000 lose a connection, and properties take their time."""
+    # The buffer of a lost connection still holds the farewell that nobody can take.
     lost = (
         r"ignore:Exception ignored in. <_io.BufferedRWPair:pytest.PytestUnraisableExceptionWarning"
     )
     config.addinivalue_line("filterwarnings", lost)
+    # No example is too slow: how long one takes says more of the machine than of the code.
+    settings.register_profile("ours", deadline=None)
+    settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")

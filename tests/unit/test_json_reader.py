@@ -30,7 +30,7 @@ def nested(levels):
 
 
 @pytest.mark.thorough
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(VALUES, st.sampled_from([nested(DEEP), b'{"n":' + b"9" * 5000 + b"}"]))
 def test_so_is_what_stands_beside_what_python_refuses(value, strange):
     line = b"[" + json.dumps(value).encode() + b"," + strange + b"]"

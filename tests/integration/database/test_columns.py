@@ -70,7 +70,7 @@ def check(table: Table, writer, reader, session: str = "") -> None:
 
 @pytest.mark.parametrize("type_", TYPES, ids=repr)
 def test_every_type(type_, writer, reader):
-    @settings(max_examples=2, deadline=None, database=None, suppress_health_check=SLOW)
+    @settings(max_examples=2, database=None, suppress_health_check=SLOW)
     @given(st.lists(st.tuples(st.none() | type_.values), min_size=1, max_size=20), st.booleans())
     def test(rows, nullable):
         kept = rows if nullable else [row for row in rows if row[0] is not None]
@@ -180,20 +180,20 @@ def test_nor_are_they_where_a_constraint_has_yet_to_be_validated(server, writer,
         table.drop(writer)
 
 
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=25, database=None, suppress_health_check=SLOW)
 @given(tables())
 @example(Table("cut", [], [()]))
 def test_any_table(writer, reader, table):
     check(table, writer, reader)
 
 
-@settings(max_examples=15, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=15, database=None, suppress_health_check=SLOW)
 @given(tables())
 def test_the_session_changes_nothing(writer, reader, table):
     check(table, writer, reader, SESSION)
 
 
-@settings(max_examples=15, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=15, database=None, suppress_health_check=SLOW)
 @given(tables(), st.sampled_from(["LATIN1", "WIN1252", "SQL_ASCII"]))
 @example(Table("漢字", [Column("prüfung", TYPES[0], nullable=True)], [(None,)]), "LATIN1")
 def test_nor_does_its_encoding(server, dbname, writer, table, encoding):
@@ -201,7 +201,7 @@ def test_nor_does_its_encoding(server, dbname, writer, table, encoding):
         check(table, writer, reader, f"SET client_encoding = '{encoding}'")
 
 
-@settings(max_examples=3, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=3, database=None, suppress_health_check=SLOW)
 @given(st.lists(st.tuples(*(st.none() | type_.values for type_ in TYPES)), min_size=1, max_size=3))
 def test_a_run_lands_it_all(writer, reader, bucket, rows):
     columns = [Column(f"{number} {type_.name}", type_, True) for number, type_ in enumerate(TYPES)]
@@ -249,7 +249,7 @@ def check_late(table, late, writer, late_writer, reader, limit=None):
         table.drop(writer)
 
 
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=25, database=None, suppress_health_check=SLOW)
 @given(tables(), st.data())
 def test_rows_that_commit_late_are_as_exact(writer, late_writer, reader, table, data):
     ids = range(1, len(table.rows) + 1)
@@ -258,7 +258,7 @@ def test_rows_that_commit_late_are_as_exact(writer, late_writer, reader, table, 
     check_late(table, late, writer, late_writer, reader, limit)
 
 
-@settings(max_examples=10, deadline=None, database=None, suppress_health_check=SLOW)
+@settings(max_examples=10, database=None, suppress_health_check=SLOW)
 @given(st.integers(2, 9), st.data())
 def test_nor_are_late_rows_lost_where_long_ones_end_a_batch(
     writer, late_writer, reader, rows, data

@@ -54,7 +54,7 @@ def log_in(host, port, role, password):
 @example("\u00ad")  # nothing is left
 @example("\u0340")  # prohibited, but it becomes U+0300, which is not
 @example("\u212b")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_password_logs_in(server, owner, password):
     owner.run(f"ALTER ROLE accountant PASSWORD {literal(password)}")
     assert log_in(server.host, server.port, "accountant", password) == "accountant"

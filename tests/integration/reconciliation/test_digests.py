@@ -34,7 +34,7 @@ def server_says(connection, ids):
 
 
 def test_server_and_service_agree_on_any_ids(table):
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(IDS)
     def check(ids):
         assert server_says(table, ids) == digest(np.array(ids, np.int64))
