@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status doctor ingest reconcile replay dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status doctor ingest reconcile replay dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \

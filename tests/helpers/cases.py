@@ -15,8 +15,8 @@ def one_in(stride: int, cases: Iterable[Any]) -> list[Any]:
     """Mark all cases as long but the first, and each `stride`-th after it.
 
     Args:
-        stride: Of how many cases one is short.
-        cases: The values of one argument, in any order that does not change.
+        stride: of how many cases one is short.
+        cases: the values of one argument, in any order that does not change.
 
     Example:
         >>> one_in(3, ["a", "b", "c", "d"])[::3]
@@ -32,4 +32,5 @@ def all_but(long: Iterable[Any], cases: Iterable[Any]) -> list[Any]:
 
 
 def as_long(case: Any) -> Any:
+    """Mark one case as long."""
     return pytest.param(case, marks=pytest.mark.long)

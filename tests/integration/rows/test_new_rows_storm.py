@@ -165,7 +165,10 @@ def play_all(entries: Entries, read: Reader, names: str, stride: int = 1) -> tup
     return lost, played
 
 
-@pytest.mark.parametrize(("limit", "statement_values"), [(2, 9999), (None, 1)])
+@pytest.mark.parametrize(
+    ("limit", "statement_values"),
+    [(2, 9999), (None, 1), pytest.param(None, 9999, marks=pytest.mark.long)],
+)
 def test_no_order_of_two_writers_and_a_reader_loses_a_row(
     entries, monkeypatch, limit, statement_values
 ):
