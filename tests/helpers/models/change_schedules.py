@@ -1,11 +1,13 @@
 """Every way in which runs over a table in motion can interleave and die, with both streams.
 
 A run is a generator: it yields its next request to S3 or the database, one atomic step, and is sent
-the answer. Runs A and B go first, step by step in any order. They may die anywhere, with or without
-a PUT on its way that arrives at any later time. Meanwhile rows appear and are updated, and a
-transaction stays open. When nobody is left, three normal runs follow, C to E, over a table at rest:
-late PUTs may still disturb the first, and the second may have to end a scan that began long ago.
-Then what both streams say of each row must be what the table says.
+the answer. Some go first, two as a rule, step by step in any order: runs A and B, reconciliations
+T and U. They may die anywhere, with or without a PUT on its way that arrives at any later time.
+Meanwhile rows appear, are updated, deleted and inserted again, a transaction stays open, a
+partition is detached and attached again, and the stream's latest.json is lost. When nobody is left,
+normal ones follow over a table at rest: late PUTs may still disturb the first, and another may have
+to end a scan that began long ago. Then what both streams say of each row must be what the table
+says.
 
 How ids settle, and how latest.json is healed, is not in here: `interleavings` has that. A position
 is found in one step.
@@ -20,10 +22,7 @@ from typing import Any, NamedTuple
 
 Request = tuple[Any, ...]
 Program = Callable[[str], Generator[Request, Any]]
-Rows = tuple[tuple[int, int], ...]  # id and version
-
-
-NORMAL_RUNS = 3
+Rows = tuple[tuple[int, int | None], ...]  # id and version; None: a tombstone
 
 
 class Key(NamedTuple):
@@ -54,14 +53,18 @@ class Saved(NamedTuple):
 class World(NamedTuple):
     """The table and the bucket.
 
-    `rows` are the (xmin, version) of the ids from 1 on; `pending` the (xid, xid of its savepoint,
-    id) of a transaction that has updated a row and is open. `changes` are objects of the change
-    stream: number, rows, and the base from which they were read.
+    `rows` are the (xmin, version) of the ids from 1 on, None where there is no such row; `version`
+    is the newest of all, which is also how often the table was written to. `pending` is the (xid,
+    xid of its savepoint, what it did, id) of a transaction that has written a row and is open.
+    `detached` are rows in a partition that is no part of the table now. `changes` are objects of
+    the change stream: number, rows, and the base from which they were read.
     """
 
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int] | None, ...]
+    version: int
     next_xid: int = 100
-    pending: tuple[int, int, int] | None = None
+    pending: tuple[int, int, str, int] | None = None
+    detached: frozenset[tuple[int, tuple[int, int]]] = frozenset()
     claims: frozenset[tuple[int, Key]] = frozenset()
     objects: frozenset[tuple[Key, Rows]] = frozenset()
     latest: int = 0
@@ -73,24 +76,41 @@ class World(NamedTuple):
         """The lowest id of a transaction that is open, or has yet to begin."""
         return self.pending[0] if self.pending else self.next_xid
 
-    def write(self, row_id: int, xid: int, after: int) -> World:
-        """Return the world in which a row has a new version; versions count up."""
-        rows = list(self.rows)
-        rows[row_id - 1 : row_id] = [(xid, self.version + 1)]
-        return self._replace(rows=tuple(rows), next_xid=after)
+    @property
+    def highest(self) -> int:
+        """The highest id in the table."""
+        return max((row_id for row_id, row in enumerate(self.rows, 1) if row), default=0)
 
     @property
-    def version(self) -> int:
-        """The newest version of all, which is also how often the table was written to."""
-        return max((version for _, version in self.rows), default=0)
+    def front(self) -> int:
+        """The id up to which rows have landed."""
+        return _find_position(self, 0)[0]
+
+    def write(self, row_id: int, xid: int, after: int) -> World:
+        """Return the world in which a row has a new version; versions count up."""
+        return self.with_row(row_id, (xid, self.version + 1))._replace(next_xid=after)
+
+    def delete(self, row_id: int, after: int) -> World:
+        """Return the world without a row."""
+        return self.with_row(row_id, None)._replace(next_xid=after)
+
+    def with_row(self, row_id: int, row: tuple[int, int] | None) -> World:
+        """Return the world in which this is the row with an id."""
+        rows = list(self.rows)
+        rows[row_id - 1 : row_id] = [row]
+        return self._replace(rows=tuple(rows), version=self.version + 1)
 
     def versions(self, above: int, to: int, base: int = 0) -> Rows:
         """Return the rows above an id, up to another, whose xmin is not below a base."""
         return tuple(
             (row_id, version)
-            for row_id, (xmin, version) in enumerate(self.rows, 1)
+            for row_id, (xmin, version) in self.present()
             if above < row_id <= to and xmin >= base
         )
+
+    def present(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield the ids of the rows that there are, each with its row."""
+        return ((row_id, row) for row_id, row in enumerate(self.rows, 1) if row)
 
 
 class Budget(NamedTuple):
@@ -99,6 +119,10 @@ class Budget(NamedTuple):
     inserts: int = 0
     updates: int = 0
     transactions: int = 0
+    deletes: int = 0
+    returns: int = 0
+    detaches: int = 0
+    losses: int = 0
 
 
 class State(NamedTuple):
@@ -123,7 +147,7 @@ def read(world: World, kind: str, *arguments: Any) -> Any:
         case "read latest", ():
             return world.latest
         case "survey", ():
-            return world.xmin, world.next_xid, world.version, len(world.rows)
+            return world.xmin, world.next_xid, world.version, world.highest
         case "find position", (latest,):
             return _find_position(world, latest)
         case "read claim", (above,):
@@ -136,6 +160,14 @@ def read(world: World, kind: str, *arguments: Any) -> Any:
             return next(base for n, _, base in world.changes if n == number)
         case "read changed", (base, above, to):
             return world.versions(above, to, base or 0)
+        case "read streams", (front, number):
+            return tuple(sorted(_last_words(world, front, number).items()))
+        case "read source", (front, base):
+            return tuple(
+                (row_id, xmin < base) for row_id, (xmin, _) in world.present() if row_id <= front
+            )
+        case "read row", (row_id,):
+            return world.versions(row_id - 1, row_id)
     raise ValueError(kind)
 
 
@@ -172,14 +204,21 @@ def _find_position(world: World, latest: int) -> tuple[int, Key | None]:
 
 def both_streams(world: World) -> dict[int, int]:
     """Return the version of each row that a consumer of both streams has in the end."""
-    landed = [row for _, rows in sorted(world.objects) for row in rows]
-    changed = [row for _, rows, _ in sorted(world.changes) for row in rows]
+    words = _last_words(world, len(world.rows), len(world.changes))
+    return {row_id: version for row_id, version in words.items() if version is not None}
+
+
+def _last_words(world: World, front: int, number: int) -> dict[int, int | None]:
+    """Return the version of each id that the streams have last, up to an id and a number."""
+    landed = [row for key, rows in sorted(world.objects) if key.row_id <= front for row in rows]
+    changes = sorted(world.changes, key=lambda change: change[0])
+    changed = [row for n, rows, _ in changes if n <= number for row in rows if row[0] <= front]
     return dict(landed + changed)
 
 
-def start(rows: int, budget: Budget, landed: int = 0) -> State:
-    """Return the state in which two runs begin: so many rows, of which the first have landed."""
-    world = World(tuple((n, n) for n in range(1, rows + 1)))
+def start(rows: int, budget: Budget, landed: int = 0, first: str = "AB") -> State:
+    """Return the state in which the first ones begin: so many rows, of which some have landed."""
+    world = World(tuple((n, n) for n in range(1, rows + 1)), rows)
     if landed:
         key = Key(landed, "0")
         world = world._replace(
@@ -188,7 +227,7 @@ def start(rows: int, budget: Budget, landed: int = 0) -> State:
             latest=landed,
             state=Saved(0, world.xmin, landed),
         )
-    return State(world, (("A", ()), ("B", ())), frozenset(), budget)
+    return State(world, tuple((name, ()) for name in first), frozenset(), budget)
 
 
 @dataclass
@@ -196,12 +235,16 @@ class Explorer:
     """Explores all schedules from a state.
 
     Attributes:
-        program: what the runs do.
+        program: what runs and reconciliations do, by their names.
+        normal: the names of the normal ones that follow.
+        deletes_are_known: whether in the end the streams may have no row that is not in the table.
         states: the states met, each with the number of schedules that begin there.
         histories: the answers a run has had, for every run that was ever met.
     """
 
     program: Program
+    normal: str = "CDE"
+    deletes_are_known: bool = True
     states: dict[State, int] = field(default_factory=dict)
     histories: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)
 
@@ -239,7 +282,7 @@ class Explorer:
         return request
 
     def _actions(self, state: State) -> Iterator[tuple[Any, State]]:
-        if not state.running and state.normal_runs == NORMAL_RUNS:
+        if not state.running and state.normal_runs == len(self.normal):
             self._check(state.world)
             return
         if not state.running:
@@ -257,7 +300,7 @@ class Explorer:
 
     def _normal_run(self, state: State) -> Iterator[tuple[Any, State]]:
         if not state.world.pending:
-            running = (("CDE"[state.normal_runs], ()),)
+            running = ((self.normal[state.normal_runs], ()),)
             yield (
                 "a normal run begins",
                 state._replace(running=running, normal_runs=state.normal_runs + 1),
@@ -275,6 +318,7 @@ class Explorer:
         world, answer = state.world, None
         if is_put:
             world, answer = write(world, *request)
+            _check_change(state.world, request)
         else:
             answer = read(world, *request)
         moved = tuple(sorted((*others, (name, (*history, answer))), key=repr))
@@ -284,33 +328,66 @@ class Explorer:
             yield (name, "dies at", *request), state._replace(running=others, late=late)
 
     def _check(self, world: World) -> None:
-        table = {row_id: version for row_id, (_, version) in enumerate(world.rows, 1)}
-        if both_streams(world) != table:
-            raise Violation(f"Both streams say {both_streams(world)}, the table {table}. {world}")
+        table = {row_id: version for row_id, (_, version) in world.present()}
+        streams = both_streams(world)
+        if streams != (table if self.deletes_are_known else streams | table):
+            raise Violation(f"Both streams say {streams}, the table {table}. {world}")
+
+
+def _check_change(world: World, request: Request) -> None:
+    """Who follows both streams relies on it: what changes has landed."""
+    if request[0] == "create change" and any(row_id > world.front for row_id, _ in request[2]):
+        raise Violation(f"A change of what has not landed: {request}. {world}")
 
 
 def _writes(state: State) -> Iterator[tuple[Any, State]]:
-    """Yield what may happen to the table."""
+    """Yield what may happen to the table, and to the stream's latest.json."""
     world, budget, xid = state.world, state.budget, state.world.next_xid
     if world.pending:
-        _, savepoint, row_id = world.pending
-        committed = world.write(row_id, savepoint, xid)._replace(pending=None)
-        yield "the transaction commits", state._replace(world=committed)
+        _, savepoint, what, row_id = world.pending
+        done = (
+            world.delete(row_id, xid) if what == "deletes" else world.write(row_id, savepoint, xid)
+        )
+        yield "the transaction commits", state._replace(world=done._replace(pending=None))
+        undone = world._replace(pending=None)
+        yield "the transaction is rolled back", state._replace(world=undone)
     if budget.inserts:
         inserted = world.write(len(world.rows) + 1, xid, xid + 1)
-        left = budget._replace(inserts=budget.inserts - 1)
-        yield "a row appears", state._replace(world=inserted, budget=left)
-    for row_id in range(1, len(world.rows) + 1):
-        if world.pending and world.pending[2] == row_id:
-            continue  # it waits for the other one
-        if budget.updates:
-            updated = world.write(row_id, xid, xid + 1)
-            left = budget._replace(updates=budget.updates - 1)
-            yield f"row {row_id} is updated", state._replace(world=updated, budget=left)
-        if budget.transactions and not world.pending:
-            opened = world._replace(pending=(xid, xid + 1, row_id), next_xid=xid + 2)
-            left = budget._replace(transactions=budget.transactions - 1)
-            yield (
-                f"a transaction updates row {row_id}",
-                state._replace(world=opened, budget=left),
-            )
+        yield "a row appears", _spent(state, "inserts", inserted)
+    for row_id, row in enumerate(world.rows, 1):
+        if not (world.pending and world.pending[3] == row_id):  # it waits for the other one
+            yield from _writes_of_row(state, row_id, row)
+    for row_id, row in world.detached:
+        attached = world.with_row(row_id, row)._replace(detached=frozenset())
+        yield f"row {row_id} is attached again", state._replace(world=attached)
+    if budget.losses and world.state:
+        yield "latest.json is lost", _spent(state, "losses", world._replace(state=None))
+
+
+def _writes_of_row(
+    state: State, row_id: int, row: tuple[int, int] | None
+) -> Iterator[tuple[Any, State]]:
+    world, budget, xid = state.world, state.budget, state.world.next_xid
+    is_detached = row_id in dict(world.detached)
+    if row and budget.updates:
+        updated = world.write(row_id, xid, xid + 1)
+        yield f"row {row_id} is updated", _spent(state, "updates", updated)
+    if row and budget.deletes:
+        yield f"row {row_id} is deleted", _spent(state, "deletes", world.delete(row_id, xid + 1))
+    if row and budget.detaches:
+        detached = world.with_row(row_id, None)._replace(detached=frozenset({(row_id, row)}))
+        yield f"row {row_id} is detached", _spent(state, "detaches", detached)
+    if not row and not is_detached and budget.returns:
+        inserted = world.write(row_id, xid, xid + 1)
+        yield f"row {row_id} is inserted again", _spent(state, "returns", inserted)
+    if budget.transactions and not world.pending and not is_detached:
+        deletes = ["deletes"] if row and budget.deletes else []
+        inserts = ["inserts"] if not row and budget.returns else []
+        for what in ["updates", *deletes] if row else inserts:
+            opened = world._replace(pending=(xid, xid + 1, what, row_id), next_xid=xid + 2)
+            yield f"a transaction {what} row {row_id}", _spent(state, "transactions", opened)
+
+
+def _spent(state: State, what: str, world: World) -> State:
+    left = state.budget._replace(**{what: getattr(state.budget, what) - 1})
+    return state._replace(world=world, budget=left)
