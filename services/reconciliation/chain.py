@@ -51,6 +51,10 @@ class Part:
         ids.sort()
         return ids
 
+    def rows(self, shard: Shard) -> tuple[Ids, Ids]:
+        """Return the ids of its rows that are not gone: that landed, and of the extras."""
+        return replace(shard, ids=self.all_ids(shard)).rows
+
 
 @dataclass(slots=True)
 class _Collected:
@@ -105,7 +109,7 @@ class Chain:
         for summary in known[:-1]:
             yield self._seen_again(summary)
         end = known[-1].up_to if known else 0
-        known_is_full = bool(known) and _is_full(known[-1].landed.rows, known[-1].batches)
+        known_is_full = bool(known) and _is_full(known[-1].held, known[-1].batches)
         collected = _Collected(Summary(end, end, number=number))
         if known and end < self.watermark and not known_is_full:
             collected = self._collected_again(known[-1])
@@ -189,8 +193,10 @@ class Chain:
         shard.ids.sort()
         if faulty or collected.has_lost:
             # The change stream may hold what is lost now: it is looked through once more.
-            shard, summary = replace(shard, extras=NO_IDS), replace(summary, number=0)
-        if sound or collected.has_lost or (faulty and len(known.extras)) or not summary.etag:
+            shard = replace(shard, extras=NO_IDS, gone=NO_IDS)
+            summary = replace(summary, number=0)
+        has_words = len(known.extras) or len(known.gone)
+        if sound or collected.has_lost or (faulty and has_words) or not summary.etag:
             summary = self._store.put_shard(summary, shard)
         return Part(summary, faulty, self._unclaimed(summary, shard, faulty))
 

@@ -13,8 +13,9 @@ not missing. The watermark is read after them, so it is above every id that they
 looked up in the source a second time, so that a row that was deleted meanwhile is not reported
 missing.
 
-A row that landed and is not in the source was deleted: it was there when it landed. Rows are
-counted, not ids: of rows that share an id, some may be missing.
+A row that landed and is not in the source was deleted: it was there when it landed. The change
+stream says so from then on, see `services.reconciliation.corrections`. Rows are counted, not ids:
+of rows that share an id, some may be missing.
 
 Source and inventory are first compared by digests, part by part; ids are read where these differ.
 """
@@ -22,6 +23,7 @@ Source and inventory are first compared by digests, part by part; ids are read w
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ import numpy as np
 
 from services.reconciliation.chain import Chain, Part, faults_of
 from services.reconciliation.contents import NO_IDS, Ids
+from services.reconciliation.corrections import Corrections, is_mass_delete
 from services.reconciliation.extras import read_changes
 from services.reconciliation.inventory import Shard
 from services.reconciliation.landed import Fault, drop_landed
@@ -45,8 +48,6 @@ from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
 from shared.bucket.position import find_position
 from shared.errors import UnfinishedError
-from shared.postgres.survey import read_survey
-from shared.snapshot import break_between
 from shared.tables import Table
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
+    from services.reconciliation.landed import Link
 
 _ATTEMPTS = 3
 
@@ -76,9 +78,14 @@ class Findings:
             stream, of replays, or that no claim names.
         pending: how many are in no object, but not missing: the change stream has yet to scan them,
             or they were deleted meanwhile.
-        missing: ids of rows that are in the source and have not landed.
+        missing: ids of rows that are in the source and had not landed.
+        brought: how many of them, and of rows that were gone and came back, are now in the change
+            stream.
         without_id: how many rows of the source have no id, and so can't land.
-        deleted: ids of rows that have landed and were deleted from the source.
+        deleted: ids of rows that have landed and were deleted from the source; those of which the
+            change stream said so before are left out.
+        buried: how many of them have a tombstone in the change stream now.
+        held_back: how many have none, because they are so many that somebody should confirm it.
         faults: objects and claims that are not as they landed.
         seconds: how long the comparison took.
     """
@@ -90,7 +97,10 @@ class Findings:
     elsewhere: int = 0
     pending: int = 0
     missing: Ids = field(default_factory=lambda: NO_IDS)
+    brought: int = 0
     deleted: Ids = field(default_factory=lambda: NO_IDS)
+    buried: int = 0
+    held_back: int = 0
     without_id: int = 0
     faults: list[Fault] = field(default_factory=list)
     seconds: float = 0.0
@@ -103,9 +113,11 @@ def reconcile(
     bucket_name: str,
     *,
     with_changes: bool = True,
+    with_deletes: bool = True,
+    accept_deletes: int = 0,
     is_time_left: Callable[[], bool] = _always,
 ) -> Findings:
-    """Compare a table with what has landed of it.
+    """Compare a table with what has landed of it, and correct its change stream.
 
     Args:
         table: its name.
@@ -114,6 +126,8 @@ def reconcile(
         bucket_name: the bucket that it landed in.
         with_changes: whether the table has a change stream, which may yet deliver rows. If it
             should have one, and has none yet, rows that have not landed are `pending`.
+        with_deletes: whether the change stream is told of deletes.
+        accept_deletes: up to how many are passed on, even if that is much of the table.
         is_time_left: asked after each object that is read; a later call continues there.
 
     Raises:
@@ -122,13 +136,15 @@ def reconcile(
         UnfinishedError: there was no time to read all that is new in the bucket.
     """
     bucket, known = Bucket(client, bucket_name), Table(table)
+    found: Findings | None = None
     for _ in range(_ATTEMPTS):
-        try:
-            return _Reconciliation(known, bucket, connection, with_changes=with_changes).run(
-                is_time_left
-            )
-        except OvertakenError:
-            continue
+        comparison = _Reconciliation(known, bucket, connection, with_changes=with_changes)
+        with suppress(OvertakenError):
+            found = comparison.run(is_time_left)
+            if not with_deletes or comparison.correct(accept_deletes):
+                break
+    if found:
+        return found
     raise UnfinishedError(
         f"Other reconciliations of {table!r} ran at the same time, {_ATTEMPTS} times. Call again."
     )
@@ -149,7 +165,11 @@ class _Reconciliation:
         self._store = Store(table, bucket)
         self._chain = Chain(table, watermark, bucket, self._store)
         self._findings = Findings(table.name, watermark)
-        self._missing, self._deleted = [NO_IDS], [NO_IDS]
+        self._corrections: Corrections | None = None
+        self._rows = 0  # that landed and are not known to be gone
+        self._missing, self._deleted, self._back = [NO_IDS], [NO_IDS], [NO_IDS]
+        self._returned = NO_IDS
+        self._faulty: list[Link] = []
         # Rows that have landed and share their id with one that has not.
         self._beside = [NO_IDS]
 
@@ -158,11 +178,19 @@ class _Reconciliation:
         findings = self._findings
         parts = self._read_parts(is_time_left)
         read_changes(parts, self._changed, self._table, self._bucket, self._store, is_time_left)
+        if self._changes:
+            number = int(self._changed.numbers[-1]) if len(self._changed.numbers) else 0
+            corrections = Corrections(self._changes, number, self._bucket, self._connection)
+            self._corrections = corrections
         for part in parts:
             findings.faults += faults_of(part)
+            self._faulty += part.faulty
             self._compare(part)
-        findings.deleted = np.concatenate(self._deleted)
+        findings.deleted = np.unique(np.concatenate(self._deleted))
         self._look_elsewhere([key for part in parts for key in part.unclaimed])
+        back = np.concatenate(self._back)
+        self._returned = self._undelivered(back, NO_IDS) if len(back) else NO_IDS
+        findings.pending += len(back) - len(self._returned)
         findings.without_id = count_without_id(self._table, self._connection)
         findings.seconds = time.monotonic() - self._started
         return findings
@@ -185,6 +213,7 @@ class _Reconciliation:
         if part.faulty or source != summary.landed.plus(summary.extras):
             self._compare_ids(part)
             return
+        self._rows += source.rows
         findings.rows_in_source += source.rows
         findings.rows_landed += summary.landed.rows
         findings.elsewhere += summary.extras.rows
@@ -193,7 +222,8 @@ class _Reconciliation:
         """Collect the ids of the rows that only one side has."""
         findings, summary = self._findings, part.summary
         shard = self._store.get_shard(summary) if summary.etag else Shard()
-        ids, extras = part.all_ids(shard), shard.extras
+        ids, extras = part.rows(shard)
+        self._rows += len(ids) + len(extras)
         bounds = summary.lowest, summary.up_to
         for last, in_source in read_ids(self._table, *bounds, self._connection):
             here, ids = _split(ids, last)
@@ -206,10 +236,38 @@ class _Reconciliation:
             missing = _without(in_source, here)
             nowhere = missing[~np.isin(missing, elsewhere)]
             findings.elsewhere += len(missing) - len(nowhere)
+            came_back = np.isin(nowhere, shard.gone)
+            self._back.append(nowhere[came_back])
+            nowhere = nowhere[~came_back]
             self._missing.append(nowhere)
             self._beside.append(here[np.isin(here, nowhere)])
             gone = surplus[~np.isin(surplus, doubled)], elsewhere[~np.isin(elsewhere, in_source)]
             self._deleted.append(np.sort(np.concatenate(gone)))
+
+    def correct(self, accept_deletes: int) -> bool:
+        """Say in the change stream what it did not say; tell whether that is done with.
+
+        It is not if another run or reconciliation was faster: what was found is dropped.
+        """
+        findings, corrections = self._findings, self._corrections
+        if not corrections or not corrections.can_be_said:
+            return corrections is None or not corrections.is_overtaken
+        gone = findings.deleted
+        if len(gone) > accept_deletes and is_mass_delete(len(gone), self._rows):
+            findings.held_back = len(gone)
+        else:
+            findings.buried = corrections.bury(gone)
+        findings.brought = corrections.bring(self._undelivered_again())
+        corrections.save()
+        return not corrections.is_overtaken
+
+    def _undelivered_again(self) -> Ids:
+        """Return the ids of rows that no scan will deliver, and that are not those of a fault."""
+        ids = np.unique(np.concatenate([self._returned, self._findings.missing]))
+        ids = ids[(ids > 0) & ~np.isin(ids, np.concatenate(self._beside))]
+        for link in self._faulty:
+            ids = ids[(ids <= link.above) | (ids > link.up_to)]
+        return ids
 
     def _doubled(self, ids: Ids) -> Iterator[Fault]:
         """Yield a fault for each object with ids that it has twice, and the source once."""
@@ -237,21 +295,20 @@ class _Reconciliation:
         rest = np.sort(np.concatenate(nowhere))
         findings.elsewhere += len(missing) - len(rest)
         findings.missing = self._undelivered(rest, beside)
-        findings.pending = len(rest) - len(findings.missing)
+        findings.pending += len(rest) - len(findings.missing)
 
     def _drop_landed(self, ids: Ids, others: Sequence[str]) -> Ids:
         return drop_landed(ids, others, self._table, self._bucket)
 
     def _undelivered(self, ids: Ids, beside: Ids) -> Ids:
         """Return the ids of rows that the source still has and the change stream won't deliver."""
-        table, changes, connection = self._table, self._changes, self._connection
-        seen = read_survey([table], connection, with_ids=False) if changes else None
-        mark = seen.marks.get(table.name) if seen else None
-        since = changes.done if changes and mark else None  # without either it has no change stream
-        if changes and mark and break_between(since, mark):  # every row goes into it
+        corrections = self._corrections
+        if corrections and corrections.is_broken:  # every row goes into it
             return NO_IDS
+        since = corrections.done if corrections else None
         # Of the rows that share an id, as many have landed as `beside` has.
-        there = _without(read_still_there(table, np.unique(ids), connection, since), beside)
+        still = read_still_there(self._table, np.unique(ids), self._connection, since)
+        there = _without(still, beside)
         return _without(ids, _without(ids, there))
 
 

@@ -1,13 +1,18 @@
-"""Reads the ids in an object of JSON lines, and checks that it is intact."""
+"""Reads the ids in an object of JSON lines, and checks that it is intact.
+
+A line of the change stream may be a tombstone, `{"payment_id": 5, "_deleted": true}`: the row with
+this id is gone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from shared.json_reader import parse_line
+from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,12 +34,14 @@ class Contents:
 
     Attributes:
         ids: the ids of its rows, in the order of the lines.
+        gone: the ids of its tombstones, in the order of the lines.
         rows: the number of rows in its metadata; None if there is none.
         is_there: whether the object exists.
         faults: what is wrong with it, in words.
     """
 
     ids: Ids = field(default_factory=lambda: NO_IDS)
+    gone: Ids = field(default_factory=lambda: NO_IDS)
     rows: str | None = None
     is_there: bool = True
     faults: list[str] = field(default_factory=list)
@@ -54,23 +61,31 @@ def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
 
 def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
     """Return the contents of lines; a complete row counts, even if its line feed is missing."""
-    ids, faults, bad, line = list[int](), list[str](), 0, b"\n"
+    ids, gone, faults, bad, line = list[int](), list[int](), list[str](), 0, b"\n"
     for line in lines:
-        row_id = _parse_id(line, id_name)
-        if row_id is None:
+        found = _parse(line, id_name)
+        if found is None:
             bad += 1
         else:
-            ids.append(row_id)
+            (gone if found.is_gone else ids).append(found.row_id)
     if not line.endswith(b"\n"):
         faults.append("it is truncated: its last line has no line feed")
     elif bad:
         faults.append(f"{bad} of its lines are not rows")
-    return Contents(np.array(ids, np.int64), faults=faults)
+    return Contents(np.array(ids, np.int64), np.array(gone, np.int64), faults=faults)
 
 
-def _parse_id(line: bytes, id_name: str) -> int | None:
+class _Line(NamedTuple):
+    row_id: int
+    is_gone: bool
+
+
+def _parse(line: bytes, id_name: str) -> _Line | None:
     try:
-        row_id = parse_line(line)[id_name]
+        row = parse_line(line)
+        row_id = row[id_name]
     except (ValueError, KeyError, TypeError):
         return None
-    return row_id if type(row_id) is int and row_id in _INT64 else None
+    if type(row_id) is not int or row_id not in _INT64:
+        return None
+    return _Line(row_id, len(row) == 2 and row.get(TOMBSTONE) is True)

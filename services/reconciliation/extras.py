@@ -1,13 +1,14 @@
-"""Which ids only the change stream holds: those of rows with explicit ids below the watermark.
+"""What the change stream says of ids: which only it holds, and which are gone.
 
-Each object of the change stream is read once, and what it adds is kept in the inventory. If one is
-deleted or altered, all are read again.
+Only the change stream holds rows with explicit ids below the watermark. A row is gone if its last
+word there is a tombstone. Each object is read once, and what it adds is kept in the inventory. If
+one is deleted or altered, all are read again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,24 +31,36 @@ if TYPE_CHECKING:
 _HELD_IDS = 1_000_000
 
 
+class _Words(NamedTuple):
+    """The last words on some ids, ascending."""
+
+    ids: Ids
+    is_gone: np.ndarray[tuple[int], np.dtype[np.bool]]
+
+
 @dataclass(slots=True)
 class _Held:
-    """Ids of change objects that were read, each with the number of its object."""
+    """Ids of change objects that were read, in their order, each with the number of its object."""
 
-    ids: list[Ids]
-    numbers: list[Ids]
+    ids: list[Ids] = field(default_factory=lambda: [NO_IDS])
+    numbers: list[Ids] = field(default_factory=lambda: [NO_IDS])
+    gone: list[Ids] = field(default_factory=lambda: [NO_IDS])
     count: int = 0
 
-    def add(self, ids: Ids, number: int) -> None:
-        self.ids.append(ids)
-        self.numbers.append(np.full(len(ids), number))
-        self.count += len(ids)
+    def add(self, contents: Contents, number: int) -> None:
+        for ids, is_gone in ((contents.ids, 0), (contents.gone, 1)):
+            self.ids.append(ids)
+            self.numbers.append(np.full(len(ids), number))
+            self.gone.append(np.full(len(ids), is_gone))
+            self.count += len(ids)
 
-    def within(self, summary: Summary) -> Ids:
-        """Return those in a shard's range that its extras have not seen."""
+    def within(self, summary: Summary) -> _Words:
+        """Return what was said of the ids in a shard's range that the shard has not seen."""
         ids, numbers = np.concatenate(self.ids), np.concatenate(self.numbers)
         here = (ids > summary.lowest) & (ids <= summary.up_to) & (numbers > summary.number)
-        return np.unique(ids[here])
+        ids, is_gone = ids[here][::-1], np.concatenate(self.gone)[here][::-1]
+        distinct, last = np.unique(ids, return_index=True)
+        return _Words(distinct, is_gone[last].astype(bool))
 
 
 def read_changes(
@@ -58,7 +71,7 @@ def read_changes(
     store: Store,
     is_time_left: Callable[[], bool],
 ) -> None:
-    """Bring the extras of all parts up to the last object of the change stream.
+    """Bring the extras and the gone of all parts up to the last object of the change stream.
 
     Args:
         parts: the whole chain; their summaries are replaced.
@@ -77,8 +90,8 @@ def read_changes(
     for part in parts:
         if not is_known:
             part.summary = replace(part.summary, number=0)
-        if not part.summary.number and part.summary.extras.rows:
-            _put(part, NO_IDS, store)
+        if not part.summary.number and (part.summary.extras.rows or part.summary.gone):
+            _put(part, NO_IDS, NO_IDS, store)
     first = min((part.summary.number for part in parts), default=0)
     newest = int(changes.numbers[-1]) if len(changes.numbers) else 0
     wanted = changes.between(first + 1, newest)
@@ -86,14 +99,14 @@ def read_changes(
     def get(key: str) -> Contents:
         return get_contents(key, table.id_column, bucket)
 
-    held = _Held([NO_IDS], [NO_IDS])
+    held = _Held()
     read = zip(wanted.numbers.tolist(), get_side_by_side(get, wanted.keys), strict=True)
     for number, contents in read:
-        held.add(contents.ids, number)
+        held.add(contents, number)
         is_late = number < newest and not is_time_left()
         if held.count >= _HELD_IDS or is_late:
             _sort_in(held, number, parts, changes, store)
-            held = _Held([NO_IDS], [NO_IDS])
+            held = _Held()
         if is_late:
             raise UnfinishedError(
                 f"There was no time to read the change stream of {table.name!r}: it was read up to "
@@ -105,20 +118,22 @@ def read_changes(
 def _sort_in(
     held: _Held, number: int, parts: Sequence[Part], changes: Listed, store: Store
 ) -> None:
-    """Add the ids to the extras of their shards, and save the inventory."""
+    """Add what was said of the ids to their shards, and save the inventory."""
     for part in parts:
-        ids = held.within(part.summary)
-        if len(ids):
+        words = held.within(part.summary)
+        if len(words.ids):
             shard = store.get_shard(part.summary)
-            extras = np.union1d(shard.extras, ids[~np.isin(ids, part.all_ids(shard))])
-            if len(extras) > len(shard.extras):
-                _put(part, extras, store)
+            rows = words.ids[~words.is_gone]
+            extras = np.union1d(shard.extras, rows[~np.isin(rows, part.all_ids(shard))])
+            gone = np.union1d(np.setdiff1d(shard.gone, rows), words.ids[words.is_gone])
+            _put(part, extras, gone, store)
         part.summary = replace(part.summary, number=max(number, part.summary.number))
     total = changes.between(1, number).total
     shards = tuple(part.summary for part in parts)
     store.save(replace(store.inventory, shards=shards, changes=total, number=number))
 
 
-def _put(part: Part, extras: Ids, store: Store) -> None:
-    shard = replace(store.get_shard(part.summary), extras=extras)
-    part.summary = store.put_shard(part.summary, shard)
+def _put(part: Part, extras: Ids, gone: Ids, store: Store) -> None:
+    known = store.get_shard(part.summary)
+    if not (np.array_equal(known.extras, extras) and np.array_equal(known.gone, gone)):
+        part.summary = store.put_shard(part.summary, replace(known, extras=extras, gone=gone))

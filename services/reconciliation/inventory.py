@@ -72,11 +72,22 @@ class Shard:
         proved: the batches that were found as they landed.
         ids: the ids in these batches, ascending; an id occurs as often as there are rows of it.
         extras: other ids in the range, which only the change stream holds, ascending.
+        gone: the ids in the range whose last word in the change stream is a tombstone, ascending.
     """
 
     proved: Proved = NONE_PROVED
     ids: Ids = field(default_factory=lambda: NO_IDS)
     extras: Ids = field(default_factory=lambda: NO_IDS)
+    gone: Ids = field(default_factory=lambda: NO_IDS)
+
+    @property
+    def rows(self) -> tuple[Ids, Ids]:
+        """The ids of the rows that are not gone: of those that landed, and of the extras."""
+        if not len(self.gone):
+            return self.ids, self.extras
+        return self.ids[~np.isin(self.ids, self.gone)], self.extras[
+            ~np.isin(self.extras, self.gone)
+        ]
 
     def pack(self) -> bytes:
         """Return it as it is stored: ids as differences, which compress well."""
@@ -86,6 +97,7 @@ class Shard:
             **self.proved._asdict(),
             ids=np.diff(self.ids, prepend=0),
             extras=np.diff(self.extras, prepend=0),
+            gone=np.diff(self.gone, prepend=0),
         )
         return packed.getvalue()
 
@@ -98,7 +110,9 @@ def unpack(body: bytes) -> Shard:
     """
     with np.load(io.BytesIO(body)) as stored:
         proved = Proved(*(stored[name] for name in Proved._fields))
-        return Shard(proved, np.cumsum(stored["ids"]), np.cumsum(stored["extras"]))
+        # There were no tombstones at first.
+        gone = np.cumsum(stored["gone"]) if "gone" in stored else NO_IDS
+        return Shard(proved, np.cumsum(stored["ids"]), np.cumsum(stored["extras"]), gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +125,10 @@ class Summary:
         etag: the version of the shard's object.
         batches: how many batches it has.
         prints: the sum of the fingerprints of its batches and claims.
-        landed: the digest of its ids.
-        extras: the digest of its extras.
-        number: up to which object of the change stream its extras are complete.
+        landed: the digest of its ids, without those that are gone.
+        extras: the digest of its extras, without those that are gone.
+        gone: how many of its rows are gone.
+        number: up to which object of the change stream its extras and gone are complete.
     """
 
     above: int
@@ -123,7 +138,13 @@ class Summary:
     prints: int = 0
     landed: Digest = NO_ROWS
     extras: Digest = NO_ROWS
+    gone: int = 0
     number: int = 0
+
+    @property
+    def held(self) -> int:
+        """How many rows it has, also those that are gone."""
+        return self.landed.rows + self.extras.rows + self.gone
 
     @property
     def lowest(self) -> int:

@@ -83,13 +83,15 @@ class Store:
         """
         key = keys.format_shard_key(self._table, summary.above)
         etag = self._bucket.overwrite(key, shard.pack())
+        ids, extras = shard.rows
         written = replace(
             summary,
             etag=etag,
             batches=len(shard.proved.starts),
             prints=shard.proved.total,
-            landed=digest(shard.ids),
-            extras=digest(shard.extras),
+            landed=digest(ids),
+            extras=digest(extras),
+            gone=len(shard.ids) + len(shard.extras) - len(ids) - len(extras),
         )
         self._held = (written, shard)
         return written

@@ -33,6 +33,7 @@ _FIRST_VALUES, _FIRST_RENDERED_VALUES = 60_000, 6_000
 _STATEMENT_VALUES = 600_000  # in any later statement
 BATCH_BYTES = 24_000_000  # a batch ends with the statement that reaches it
 
+_OF_IDS = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} = ANY ('{{[ids]}}'::bigint[])"
 _RANGE = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {to_row_id}"
 
 
@@ -86,6 +87,18 @@ def read_settled_rows(
         description = read_description(table, connection)
         bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
         return read_batch(description, connection, _RANGE, limit=limit, **bounds)
+
+
+def read_rows_of(table: Table, ids: Sequence[int], row_id: int, connection: Connection) -> Batch:
+    """Return the rows with these ids, above another one: some of them, if they are large.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_settled_rows`.
+    """
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection)
+        some = ",".join(map(str, ids))
+        return read_batch(description, connection, _OF_IDS.replace("[ids]", some), row_id, len(ids))
 
 
 def read_batch(
