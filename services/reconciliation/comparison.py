@@ -31,7 +31,7 @@ import numpy as np
 
 from services.reconciliation.chain import Chain, Part, faults_of
 from services.reconciliation.contents import NO_IDS, Ids
-from services.reconciliation.corrections import Corrections, is_mass_delete
+from services.reconciliation.corrections import Corrections
 from services.reconciliation.extras import read_changes
 from services.reconciliation.inventory import Shard
 from services.reconciliation.landed import Fault, drop_landed
@@ -85,7 +85,8 @@ class Findings:
         deleted: ids of rows that have landed and were deleted from the source; those of which the
             change stream said so before are left out.
         buried: how many of them have a tombstone in the change stream now.
-        held_back: how many have none, because they are so many that somebody should confirm it.
+        held_back: how many are not passed on to it.
+        objection: why not, and what to do.
         faults: objects and claims that are not as they landed.
         seconds: how long the comparison took.
     """
@@ -101,6 +102,7 @@ class Findings:
     deleted: Ids = field(default_factory=lambda: NO_IDS)
     buried: int = 0
     held_back: int = 0
+    objection: str = ""
     without_id: int = 0
     faults: list[Fault] = field(default_factory=list)
     seconds: float = 0.0
@@ -253,7 +255,8 @@ class _Reconciliation:
         if not corrections or not corrections.can_be_said:
             return corrections is None or not corrections.is_overtaken
         gone = findings.deleted
-        if len(gone) > accept_deletes and is_mass_delete(len(gone), self._rows):
+        findings.objection = corrections.objection(len(gone), self._rows, accept_deletes)
+        if findings.objection:
             findings.held_back = len(gone)
         else:
             findings.buried = corrections.bury(gone)

@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bucket import changes, keys
-from shared.errors import SourceError
 from shared.postgres.survey import read_survey
 from shared.snapshot import break_between
 from shared.tables import TOMBSTONE
@@ -88,18 +87,33 @@ class Corrections:
         """Whether something can be said: not before the table's first scan has ended."""
         return self.done is not None and not self.is_broken and not self.is_overtaken
 
+    def objection(self, gone: int, rows: int, accepted: int) -> str:
+        """Return why so many deletes are not passed on, and what to do; empty if they are.
+
+        Args:
+            gone: how many rows are gone.
+            rows: of how many.
+            accepted: how many somebody has confirmed.
+        """
+        if gone and any(name == TOMBSTONE for name, *_ in self._declared):
+            return (
+                f"The table has a column {TOMBSTONE!r}, so its rows can't be told from tombstones. "
+                "Rename it, or name the table in `withoutChanges`"
+            )
+        if gone > accepted and is_mass_delete(gone, rows):
+            return (
+                f"{gone} of {rows} rows are gone. If they were deleted: make reconcile "
+                f"TABLE={self._table.name} ACCEPT_DELETES={gone}. If not, a right was taken away, "
+                "or a backup restored"
+            )
+        return ""
+
     def bury(self, ids: Ids) -> int:
         """Put tombstones into the stream; return how many.
 
         Raises:
-            SourceError: the table has a column that is called as the tombstone's member.
             LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
-        if any(name == TOMBSTONE for name, *_ in self._declared):
-            raise SourceError(
-                f"Rows of {self._table.name!r} were deleted, but can't be told from others: it has "
-                f"a column {TOMBSTONE!r}. Name the table in `withoutChanges`, or rename the column."
-            )
         return sum(map(self._put, _tombstones(ids, self._table)))
 
     def bring(self, ids: Ids) -> int:

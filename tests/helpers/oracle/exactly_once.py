@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket
 
+TOMBSTONE = b'"_deleted":true'
 OF_THE_RECONCILIATION = ("inventory/", "reconcile/")
 _USER = "x-amz-meta-"
 
@@ -71,21 +72,37 @@ def check(
         assert objects[key] == found or key.endswith("/latest.json"), key
 
 
+def check_equal(table: str, objects: Content, connection: Connection) -> None:
+    """Check that both streams of a table are the table, and that what is gone is gone."""
+    check_changes(table, objects, connection)
+    rows = [row_id for row_id, line in _said(table, objects).items() if TOMBSTONE not in line]
+    stored = connection.run(f'SELECT {table}_id FROM "{table}" ORDER BY 1')
+    assert sorted(rows) == [row_id for [row_id] in stored], table
+
+
 def check_changes(table: str, objects: Content, connection: Connection) -> set[str]:
-    """Check that both streams of a table are the table; return the keys of the changes."""
+    """Check that all rows of a table are in its streams; return the keys of the changes."""
     stream = sorted(key for key in objects if key.startswith(keys.change_folder(Table(table))))
     state = keys.format_change_latest_key(Table(table))
     numbered = [key for key in stream if key != state]
     assert numbered == [keys.format_change_key(Table(table), n + 1) for n in range(len(numbered))]
-    landed = [key for key in objects if keys.is_data_key(key) and key.startswith(f"{table}/")]
-    both = {}
-    for key in [*sorted(landed, key=lambda key: keys.parse_data_key(key).row_id), *numbered]:
-        for line in objects[key][0].splitlines():
-            both[json.loads(line)[f"{table}_id"]] = line
+    both = _said(table, objects)
     rows = read_settled_rows(Table(table), 0, max(both, default=0), connection).rows
     current = to_json_lines(rows).splitlines()
     assert [both[row_id] for row_id in rows[f"{table}_id"]] == current, table
     return set(stream)
+
+
+def _said(table: str, objects: Content) -> dict[int, bytes]:
+    """Return the last line on each id in both streams of a table."""
+    folder = keys.change_folder(Table(table))
+    changes = sorted(key for key in objects if keys.is_change_key(key) and key.startswith(folder))
+    landed = [key for key in objects if keys.is_data_key(key) and key.startswith(f"{table}/")]
+    both = dict[int, bytes]()
+    for key in [*sorted(landed, key=lambda key: keys.parse_data_key(key).row_id), *changes]:
+        for line in objects[key][0].splitlines():
+            both[json.loads(line)[f"{table}_id"]] = line
+    return both
 
 
 def _check_table(table: str, objects: Content, connection: Connection) -> set[str]:
