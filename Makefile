@@ -53,8 +53,8 @@ status: setup ## print where each table of a deployed STAGE stands (prod); REGIO
 ingest: setup ## call the ingestion of a deployed STAGE (prod) now; TABLES=address,staff for some; JSON=1
 	@python -m tools.invoke ingest $(AT) $(if $(TABLES),--tables '$(TABLES)') $(if $(JSON),--json)
 
-reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; JSON=1 for machines
-	@python -m tools.invoke reconcile $(AT) $(if $(JSON),--json)
+reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; TABLE, and ACCEPT_DELETES=3000; JSON=1
+	@python -m tools.invoke reconcile $(AT) $(if $(TABLE),--table '$(TABLE)') $(if $(ACCEPT_DELETES),--accept-deletes '$(ACCEPT_DELETES)') $(if $(JSON),--json)
 
 replay: setup ## land rows of TABLE again in a deployed STAGE (prod): ids above FROM, up to TO; JSON=1
 	@test -n "$(TABLE)" && test -n "$(FROM)" && test -n "$(TO)" || { echo "Which rows? make replay TABLE=payment FROM=0 TO=500"; exit 2; }

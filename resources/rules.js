@@ -48,6 +48,7 @@ const RULES = {
   statementTimeoutSeconds: wholeNumber(1),
   backlogSeconds: wholeNumber(0),
   createsOnly: oneOf(['true', 'false']),
+  tombstones: oneOf(['true', 'false']),
   withoutChanges: orNone(tables),
 };
 

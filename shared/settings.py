@@ -17,6 +17,11 @@ def whole_number(default: int, *, least: int) -> Any:
     return field(default=default, metadata={"least": least})
 
 
+def switch(*, default: bool) -> Any:
+    """Declare a setting that is `true` or `false`."""
+    return field(default=default, metadata={"switch": True})
+
+
 def names() -> Any:
     """Declare a setting that is a list of names, separated by commas; none by default."""
     return field(default=(), metadata={"names": True})
@@ -26,7 +31,8 @@ def names() -> Any:
 class Environment:
     """Settings from environment variables, each named like its field in capitals.
 
-    A field without a default is text and must be set; the others are `whole_number` or `names`.
+    A field without a default is text and must be set; the others are `whole_number`, `switch` or
+    `names`.
     """
 
     @classmethod
@@ -84,11 +90,19 @@ class DatabaseSettings(Environment):
 def _parse(setting: Field[Any], text: str) -> Any:
     if "names" in setting.metadata:
         return tuple(name.strip() for name in text.split(",") if name.strip())
+    if "switch" in setting.metadata:
+        return _parse_switch(text or str(setting.default).lower())
     if "least" in setting.metadata:
         return _parse_number(text or str(setting.default), setting.metadata["least"])
     if not text:
         raise ValueError("is not set")
     return text
+
+
+def _parse_switch(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {text!r}")
+    return text == "true"
 
 
 def _parse_number(text: str, least: int) -> int:

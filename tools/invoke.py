@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError
 
 from local.console import interruptible, lines_while_waiting, print_table
-from services.ingestion.handler import requested_tables
+from services.reconciliation.handler import requested
 from shared.errors import PipelineError
+from shared.events import requested_tables
 from tools.following import SHORT
 from tools.results import ingested, reconciled, replayed, what_failed
 from tools.stages import INGEST, RECONCILE, REGION, find_function, stage_options
@@ -69,6 +70,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     ingest.add_argument("--tables", type=_names, help="some, such as address,staff (all)")
     ingest.set_defaults(function=INGEST)
     reconcile = commands.add_parser("reconcile", parents=[common], help="compare source and bucket")
+    reconcile.add_argument("--table", help="one, such as payment (all)")
+    accept = "up to how many deletes of the table to pass on, even if they are much of it"
+    reconcile.add_argument("--accept-deletes", type=int, help=accept)
     reconcile.set_defaults(function=RECONCILE)
     replay = commands.add_parser(REPLAY, parents=[common], help="land rows again")
     replay.add_argument("table")
@@ -90,11 +94,21 @@ def event(options: argparse.Namespace) -> dict[str, Any]:
         replay = {REPLAY: {name: getattr(options, name) for name in _RANGE}}
         requested_range(replay)
         return replay
-    if options.command == RECONCILE or not options.tables:
+    if options.command == RECONCILE:
+        return _reconcile_event(options)
+    if not options.tables:
         return {}
     ingest = {"tables": options.tables}
     requested_tables(ingest)
     return ingest
+
+
+def _reconcile_event(options: argparse.Namespace) -> dict[str, Any]:
+    reconcile: dict[str, Any] = {"tables": [options.table]} if options.table else {}
+    if options.accept_deletes is not None:
+        reconcile["accept_deletes"] = options.accept_deletes
+    requested(reconcile)
+    return reconcile
 
 
 def _names(text: str) -> list[str]:

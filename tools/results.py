@@ -34,6 +34,7 @@ _RECONCILED: Final = {
     "pending": "pending",
     "missing": "missing",
     "deleted": "deleted",
+    "tombstones": "tombstones",
     "broken objects": "broken_objects",
 }
 _REPLAYED: Final = {
@@ -44,6 +45,7 @@ _REPLAYED: Final = {
     "bytes": "bytes",
     "broken rules": "contract_violations",
 }
+_BAD: Final = ("missing", "broken_objects", "deletes_held_back")
 _WORDS: Final = {"table", "last batch"}
 
 _BROKEN_RULES: Final = (
@@ -100,13 +102,16 @@ def ingested(answer: Mapping[str, Any]) -> Result:
 def reconciled(answer: Mapping[str, Any], bucket_name: str) -> Result:
     """Return what a reconciliation has found."""
     rows = _by_table(answer)
-    report = f"s3://{bucket_name}/{answer['key']}"
-    is_good = not any(row.get("missing") or row.get("broken_objects") for row in rows)
+    # A call for some tables writes no report over that of the night.
+    key = answer["key"]
+    report = f"s3://{bucket_name}/{key}" if key else "its log"
+    is_good = not any(row.get(name) for row in rows for name in _BAD)
     note = (
-        f"No row is missing, and no object is broken. The report: {report}"
+        f"No row is missing, and no object is broken. All figures: {report}"
         if is_good
-        else f"Rows are missing, or objects are broken: {report} lists them, and docs/operating.md "
-        "says what to do, under Reconciliation findings."
+        else "Rows are missing, objects are broken, or deletes are held back: "
+        f"{report} lists them, and docs/operating.md says what to do, under Reconciliation "
+        "findings."
     )
     return Result(_lines(_RECONCILED, rows), [note], is_good)
 

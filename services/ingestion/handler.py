@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from services.ingestion.run import Limits, ingest
 from shared import telemetry
 from shared.clients import s3_client
-from shared.errors import EventError, explained
+from shared.errors import explained
+from shared.events import requested_tables
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, whole_number
-from shared.tables import TABLES, tables_without_changes
+from shared.tables import tables_without_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,26 +71,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         failure = explained(error)
         telemetry.failure("The run failed", failure)
         raise failure from failure.__cause__
-
-
-def requested_tables(event: object) -> Sequence[str]:
-    """Return the tables that an event asks for, in the order in which they are read.
-
-    Raises:
-        EventError: the event is neither `{}` nor a list of known tables.
-    """
-    if event == {}:
-        return TABLES
-    wanted = event.get("tables") if isinstance(event, dict) and len(event) == 1 else None
-    if not isinstance(wanted, list) or not wanted:
-        raise EventError(
-            'The event must be {} for all tables or {"tables": ["address", ...]} for some. '
-            '{"replay": {...}} lands rows again: make replay, see docs/operating.md.'
-        )
-    unknown = [name for name in wanted if name not in TABLES]
-    if unknown:
-        raise EventError(f"Unknown tables: {unknown}. The tables are {', '.join(TABLES)}.")
-    return [table for table in TABLES if table in wanted]
 
 
 def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:

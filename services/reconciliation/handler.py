@@ -1,24 +1,25 @@
-"""The Lambda handler: reconciles every table, each in a session of its own, and reports."""
+"""The Lambda handler: reconciles tables, each in a session of its own, and reports."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.reconciliation import report
 from services.reconciliation.comparison import reconcile
 from shared import telemetry
 from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
-from shared.errors import PipelineError, explained, run_error
+from shared.errors import EventError, PipelineError, explained, run_error
+from shared.events import requested_tables
 from shared.postgres.session import database_session
-from shared.settings import BucketSettings, DatabaseSettings, names
+from shared.settings import BucketSettings, DatabaseSettings, names, switch
 from shared.tables import TABLES, tables_without_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -31,26 +32,47 @@ class Settings(BucketSettings, DatabaseSettings):
 
     Attributes:
         without_changes: the tables that have no change stream; `all` stands for every table.
+        tombstones: whether the change streams are told which rows are gone.
     """
 
     without_changes: tuple[str, ...] = names()
+    tombstones: bool = switch(default=True)
+
+
+class Asked(NamedTuple):
+    """What an event asks for.
+
+    Attributes:
+        tables: which tables to reconcile.
+        accept_deletes: up to how many deletes of the table are passed on, even if they are much of
+            it.
+    """
+
+    tables: Sequence[str]
+    accept_deletes: int = 0
 
 
 # A table's comparison takes this long at most, once everything in the bucket is read.
 _LAST_MILLISECONDS = 120_000
 
 
-def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    """Reconcile every table, whatever the event.
+def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
+    """Reconcile the tables that the event names.
+
+    Args:
+        event: `{}` for all tables, `{"tables": ["address"]}` for some; for one of them also with
+            `"accept_deletes": 3000`, up to how many deletes are passed on.
+        context: Lambda's; only the remaining time is used.
 
     Returns:
-        `key`, the key of the report; `tables`, the figures of each table.
+        `key`, the key of the report, None if it was asked for some tables only; `tables`, the figures of each table.
 
     Raises:
         PipelineError: one of `shared.errors`, once all tables that could be were reconciled.
     """
     try:
         return _run(
+            requested(event),
             Settings.from_env(os.environ),
             lambda: context.get_remaining_time_in_millis() > _LAST_MILLISECONDS,
         )
@@ -60,22 +82,42 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:  # 
         raise failure from failure.__cause__
 
 
-def _run(settings: Settings, is_time_left: Callable[[], bool]) -> dict[str, Any]:
+def requested(event: object) -> Asked:
+    """Return what an event asks for.
+
+    Raises:
+        EventError: it asks for nothing that there is.
+    """
+    if not isinstance(event, dict) or "accept_deletes" not in event:
+        return Asked(requested_tables(event))
+    rest = {name: value for name, value in event.items() if name != "accept_deletes"}
+    asked = Asked(requested_tables(rest), event["accept_deletes"])
+    if len(asked.tables) != 1:
+        raise EventError("Deletes are accepted for one table: make reconcile TABLE=payment ...")
+    if type(asked.accept_deletes) is not int or asked.accept_deletes < 1:
+        raise EventError(
+            f"accept_deletes must be a whole number from 1, not {asked.accept_deletes!r}."
+        )
+    return asked
+
+
+def _run(asked: Asked, settings: Settings, is_time_left: Callable[[], bool]) -> dict[str, Any]:
     date = datetime.now(UTC).date().isoformat()
-    found, failures = _reconcile_all(settings, is_time_left)
-    key = report.write(found, failures, date, Bucket(s3_client(), settings.bucket_name))
+    found, failures = _reconcile_all(asked, settings, is_time_left)
+    bucket = Bucket(s3_client(), settings.bucket_name)
+    key = report.write(found, failures, date, bucket) if asked.tables == TABLES else None
     if failures:
         raise run_error(failures)
     return {"key": key, "tables": {each.table: report.counts(each) for each in found}}
 
 
 def _reconcile_all(
-    settings: Settings, is_time_left: Callable[[], bool]
+    asked: Asked, settings: Settings, is_time_left: Callable[[], bool]
 ) -> tuple[list[Findings], dict[str, PipelineError]]:
     without_changes = tables_without_changes(settings.without_changes)
     found: list[Findings] = []
     failures: dict[str, PipelineError] = {}
-    for table in TABLES:
+    for table in asked.tables:
         try:
             with database_session(settings) as connection:
                 findings = reconcile(
@@ -84,6 +126,8 @@ def _reconcile_all(
                     connection,
                     settings.bucket_name,
                     with_changes=table not in without_changes,
+                    with_deletes=settings.tombstones,
+                    accept_deletes=asked.accept_deletes,
                     is_time_left=is_time_left,
                 )
         except Exception as error:  # noqa: BLE001 - kept as the table's failure, whatever it is

@@ -32,6 +32,9 @@ def counts(findings: Findings) -> dict[str, int]:
         "pending": findings.pending,
         "missing": len(findings.missing) + findings.without_id,
         "deleted": len(findings.deleted),
+        "tombstones": findings.buried,
+        "deletes_held_back": findings.held_back,
+        "brought": findings.brought,
         "broken_objects": len({fault.key for fault in findings.faults}),
     }
 
@@ -64,11 +67,33 @@ def log(findings: Findings) -> None:
             "Rows wait for the change stream, or were deleted during the reconciliation",
             extra=table | {"pending": findings.pending},
         )
-    if len(findings.deleted):
+    if findings.brought:
         logger.warning(
-            "Rows that landed were deleted from the source",
-            extra=table | _some("deleted", findings.deleted),
+            "Rows that no scan would deliver are in the change stream now: they were missing, or "
+            "their partition was detached and attached again",
+            extra=table | {"brought": findings.brought},
         )
+    _log_deletes(findings)
+
+
+def _log_deletes(findings: Findings) -> None:
+    logger = telemetry.logger()
+    table = {"table": findings.table} | _some("deleted", findings.deleted)
+    if not len(findings.deleted):
+        return
+    if findings.held_back:
+        logger.error(
+            f"Deletes are not passed on. {findings.objection}",
+            extra=table | {"alarm": "deletes-held-back"},
+        )
+    elif findings.buried:
+        logger.info(
+            "Rows that landed were deleted from the source; their tombstones are in the change "
+            "stream",
+            extra=table | {"tombstones": findings.buried},
+        )
+    else:
+        logger.warning("Rows that landed were deleted from the source", extra=table)
 
 
 def write(

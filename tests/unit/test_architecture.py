@@ -53,7 +53,7 @@ CHECKS = (
 )
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
 PLAIN = {
-    *("errors", "telemetry", "settings", "clients", "tables", "snapshot"),
+    *("errors", "telemetry", "settings", "clients", "tables", "snapshot", "events"),
     *("jsonlines", "json_reader"),
 }
 ROOMS = {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingestion.handler import requested_tables
 from services.ingestion.replays import Range, requested_range
 from shared.errors import ConfigError, EventError
+from shared.events import requested_tables
 from shared.tables import TABLES, tables_without_changes
 
 
