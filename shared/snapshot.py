@@ -79,6 +79,26 @@ def is_unchanged(done: Mark, now: Mark) -> bool:
     )
 
 
+def has_deletes(before: str, now: str) -> bool:
+    """Tell whether rows may have been deleted between two readings of the counters, `Mark.writes`.
+
+    So it is if the server counted a delete, also one that was rolled back; if a file is another, as
+    after TRUNCATE; if a partition came or went; and if the counters can't be compared.
+
+    >>> has_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/5/7/0")
+    False
+    >>> has_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/3/0/1")
+    True
+    """
+    return _of_deletes(before) != _of_deletes(now)
+
+
+def _of_deletes(writes: str) -> list[tuple[str, ...]]:
+    """Return the parts of the counters that a delete changes."""
+    parts = [part.split("/") for part in writes.split()]
+    return [(oid, *rest[:1], *rest[-1:]) for oid, *rest in parts]
+
+
 def break_between(done: Mark | None, now: Mark) -> str | None:
     """Return why an earlier mark can't tell old row versions from new ones; None if it can."""
     if done is None:

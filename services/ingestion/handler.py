@@ -13,7 +13,7 @@ from shared.clients import s3_client
 from shared.errors import explained
 from shared.events import requested_tables
 from shared.postgres.session import database_session
-from shared.settings import BucketSettings, DatabaseSettings, names, whole_number
+from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
 from shared.tables import tables_without_changes
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class Settings(BucketSettings, DatabaseSettings):
         writer_wait_seconds: how long a run waits for open writers, for all tables together.
         backlog_seconds: how old an execution may be to call again while there is a backlog.
         without_changes: the tables that have no change stream; `all` stands for every table.
+        tombstones: whether the change streams are told which rows are gone.
     """
 
     batch_rows: int = whole_number(_DEFAULTS.batch_rows, least=1)
     writer_wait_seconds: int = whole_number(int(_DEFAULTS.writer_wait_seconds), least=0)
     backlog_seconds: int = whole_number(300, least=0)
     without_changes: tuple[str, ...] = names()
+    tombstones: bool = switch(default=True)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -53,9 +55,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         context: Lambda's; only the remaining time is used.
 
     Returns:
-        `rows` and `tables` (see `ingest`). For the state machine: `more`, whether a backlog is
-        left, and `again_if_started_after`, a UTC timestamp: only executions that started after it
-        call again. After a replay, `replay` is its result and `more` is always False.
+        `rows` and `tables` (see `ingest`). For the state machine: `deleted`, the tables that the
+        reconciliation is to compare after this run; `more`, whether a backlog is left, and
+        `again_if_started_after`, a UTC timestamp: only executions that started after it call again.
+        After a replay, `replay` is its result and `more` is always False.
 
     Raises:
         PipelineError: one of `shared.errors`; logged, see `telemetry.failure`.
@@ -84,7 +87,7 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
-    return summary
+    return summary | {"deleted": summary["deleted"] if settings.tombstones else []}
 
 
 def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:

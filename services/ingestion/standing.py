@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared import telemetry
+from shared import snapshot, telemetry
 from shared.bucket.changes import get_change_state
+from shared.bucket.compared import get_compared
 from shared.bucket.position import get_position
 from shared.contracts.contract import is_declared, load
 from shared.errors import PipelineError
@@ -119,6 +120,21 @@ def take_standings(
             )
     _warn_of_set_back(standings, connection)
     return standings
+
+
+def has_deletes(standing: Standing, bucket: Bucket) -> bool:
+    """Tell whether rows may have been deleted since a table was last compared with its streams.
+
+    A table that never was is compared if it has been scanned, and deletes were counted since.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError: see `get_compared`.
+    """
+    if not standing.mark or not standing.changes or not standing.changes.done:
+        return False
+    compared = get_compared(standing.table, bucket).value
+    before = compared.writes if compared else standing.changes.done.writes
+    return bool(before) and snapshot.has_deletes(before, standing.mark.writes)
 
 
 def read_highest_ids_or_none(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:

@@ -46,6 +46,7 @@ from services.reconciliation.store import OvertakenError, Store
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
+from shared.bucket.compared import save_compared
 from shared.bucket.position import find_position
 from shared.errors import UnfinishedError
 from shared.tables import Table
@@ -262,6 +263,8 @@ class _Reconciliation:
             findings.buried = corrections.bury(gone)
         findings.brought = corrections.bring(self._undelivered_again())
         corrections.save()
+        if corrections.mark and not corrections.is_overtaken:
+            save_compared(self._table, corrections.mark.writes, self._bucket)
         return not corrections.is_overtaken
 
     def _undelivered_again(self) -> Ids:

@@ -65,7 +65,8 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
         context: Lambda's; only the remaining time is used.
 
     Returns:
-        `key`, the key of the report, None if it was asked for some tables only; `tables`, the figures of each table.
+        `key`, the key of the report, None if it was asked for some tables only; `tables`, the
+        figures of each table.
 
     Raises:
         PipelineError: one of `shared.errors`, once all tables that could be were reconciled.

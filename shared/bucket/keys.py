@@ -238,6 +238,11 @@ def format_inventory_key(table: Table) -> str:
     return f"{inventory_folder(table)}latest.json"
 
 
+def format_compared_key(table: Table) -> str:
+    """Return the key of what is known of the last comparison: `inventory/address/compared.json`."""
+    return f"{inventory_folder(table)}compared.json"
+
+
 def format_shard_key(table: Table, above: int) -> str:
     """Return the key of the part of an inventory that begins above an id.
 

@@ -276,3 +276,23 @@ def test_the_isolation_of_the_role_does_not_matter(place, level):
     write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
     settle(place)
     check(place)
+
+
+def test_a_run_says_which_tables_are_to_be_compared(place):
+    def deleted():
+        return place.run()["deleted"]
+
+    write(place, update(3))
+    assert deleted() == []
+    write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
+    assert deleted() == [TABLE]
+    compare(place)
+    write(place, update(3))
+    assert deleted() == []
+    write(place, f"DELETE FROM {TABLE} WHERE thing_id = 3")
+    assert deleted() == [TABLE]
+    write(place, update(4))
+    assert deleted() == [TABLE]  # as long as it was not compared
+    compare(place)
+    write(place, f"TRUNCATE {TABLE}")
+    assert deleted() == [TABLE]
