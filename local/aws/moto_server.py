@@ -15,6 +15,7 @@ import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import moto.stepfunctions.models
@@ -46,7 +47,7 @@ from local.aws.roll_back import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
 _REQUEST_ID = "x-amzn-requestid"
 
@@ -170,12 +171,28 @@ def refuse_to_delete_full_buckets() -> None:
 
 
 def run_functions(functions: Functions) -> None:
-    """Run functions in processes; moto needs Docker, and an image from the internet."""
+    """Run functions in processes; moto needs Docker, and an image from the internet.
+
+    Of an asynchronous call it waits for the answer, too.
+    """
+
+    def call_until_it_succeeds(function: LambdaFunction, event: bytes) -> None:
+        """Retry twice, as Lambda does, but at once."""
+        for _ in range(3):
+            if functions.invoke(function, event).kind == "response":
+                return
 
     def invoke(
-        self: LambdaFunction, body: str, _: Any, response_headers: MutableMapping[str, str]
+        self: LambdaFunction,
+        body: str,
+        headers: Mapping[str, str],
+        response_headers: MutableMapping[str, str],
     ) -> bytes:
-        answer = functions.invoke(self, (body or "{}").encode())
+        event = (body or "{}").encode()
+        if headers.get("X-Amz-Invocation-Type") == "Event":
+            Thread(target=call_until_it_succeeds, args=(self, event), daemon=True).start()
+            return b""
+        answer = functions.invoke(self, event)
         if answer.kind != "response":
             response_headers["x-amz-function-error"] = "Unhandled"
         response_headers[_REQUEST_ID] = answer.request_id
