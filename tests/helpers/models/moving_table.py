@@ -43,7 +43,7 @@ class MovingTable:
     def step(self) -> None:
         """Let one thing happen."""
         ways = [self._insert, self._update, self._delete, self._put_in_again]
-        ways += [self._work] * 6
+        ways += [self._work] * 5 + [self._run]
         self._random.choice(ways)()
 
     def settle(self) -> None:
@@ -53,6 +53,12 @@ class MovingTable:
             list(self._land())
         list(self._scan())
         list(self._bury())
+
+    def _run(self) -> None:
+        """Let a whole run happen, as it may between two requests of a reader."""
+        self._update()
+        list(self._land())
+        list(self._scan())
 
     def _insert(self) -> None:
         self._drawn += self._random.randint(1, 3)  # not every id that is drawn is used
