@@ -26,6 +26,7 @@ from shared.bucket.last_words import LastWords
 from shared.bucket.position import get_claim
 from shared.contracts.contract import load
 from shared.contracts.frames import NotARowError
+from shared.contracts.schema import POSTGRESQL_TYPE
 from shared.errors import StateError
 from shared.tables import Table
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.contract import Contract
 
-_NO_CONTRACT_TYPE = {"x-postgresql-type": "bigint", "type": "integer"}
+_ID = {POSTGRESQL_TYPE: "bigint", "type": "integer"}  # all that is known without a contract
 _RESTORE = "Restore an older version of it: docs/operating.md, Restore an object."
 
 
@@ -133,7 +134,7 @@ class _Reader:
     """Reads the objects behind a checkpoint, in order, up to a limit."""
 
     def __init__(self, table: Table, bucket: Bucket, limit: int | None) -> None:
-        contract: Contract = load(table) or {table.id_column: _NO_CONTRACT_TYPE}
+        contract: Contract = load(table) or {table.id_column: _ID}
         self.words = LastWords(table, contract)
         self._table, self._bucket, self._limit = table, bucket, limit
 

@@ -108,8 +108,6 @@ def join_frames(
         parts = [
             frame[name] if name in frame else _objects([None] * len(frame)) for frame in frames
         ]
-        if any(part.dtype == object for part in parts):
-            parts = [part.astype(object) for part in parts]
         taken = pd.concat(parts, ignore_index=True).take(places)
         columns[name] = _settle(taken.reset_index(drop=True), contract.get(name))
     return pd.DataFrame(columns, copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -95,7 +96,7 @@ def play(seed, limits):
     return table, consumers
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [8, pytest.param(300, marks=pytest.mark.long)])
 def test_each_copy_is_the_table_in_the_end_and_has_had_states_before(examples):
     @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate])
     @given(st.integers(0, 2**32), st.integers(1, 4))
@@ -103,3 +104,33 @@ def test_each_copy_is_the_table_in_the_end_and_has_had_states_before(examples):
         play(seed, [None, 1, limit])
 
     test()
+
+
+@pytest.mark.parametrize("limit", [None, 1, 3])
+def test_a_consumer_that_dies_at_every_step_has_the_table_in_the_end(limit):
+    s3 = MemoryS3()
+    table = MovingTable(s3, Random(7))
+    consumer = Consumer(s3, limit)
+    deaths = 0
+    for _ in range(6):
+        for _ in range(12):
+            table.step()
+        table.settle()
+        is_news = True
+        while is_news:
+            for point in count():
+                steps = count()
+
+                def step(_=None, steps=steps, point=point):
+                    if next(steps) == point:
+                        raise Died
+
+                s3.before = step
+                try:
+                    is_news = consumer.call(step)
+                    break
+                except Died:
+                    check_states(consumer.copy, table)
+                    deaths += 1
+        assert consumer.copy == table.rows
+    assert deaths > 50

@@ -122,7 +122,7 @@ class MovingTable:
         number, front = self._number + 1, self._front
         yield
         versions = dict(self.rows)
-        again = {row_id for row_id in versions if self._random.random() < 0.2}
+        again = set(versions) if self._random.random() < 0.05 else set()
         changed = {row_id for row_id in self._unheard | again if row_id <= front}
         rows = self._lines(row_id for row_id in changed if row_id in versions)
         yield

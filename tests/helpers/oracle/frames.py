@@ -29,7 +29,12 @@ def spelled(values: Iterable[Any]) -> list[tuple[type, str]]:
 
 def is_null(value: Any) -> bool:
     """Tell whether a value lands as null: of a JSON document `null` nobody can tell any more."""
-    return value is None or value is pd.NA or value is pd.NaT or value in (Json("null"),)
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (type(value) is Json and value == "null")
+    )
 
 
 def _text(value: Any) -> str:
