@@ -81,9 +81,9 @@ def read_new(
 
     `upserts` has the columns of the table's contract (`shared/contracts`), in the types in which
     `get_table_data` returns them: money is Decimal, timestamps are datetime64[us]. A column that
-    was added later is null in older rows. Rows that break their contract have landed, too: a column
-    that the contract does not know comes last, with objects as JSON has them, and so does all of a
-    column in which a value does not fit the type. JSON documents are text.
+    was added later is null in older rows. JSON documents are text. Rows that break their contract
+    have landed, too: a column that the contract does not know comes last, and holds objects as JSON
+    has them; a column in which a value does not fit the type holds such objects, too.
 
     If nothing is new, there are no upserts and no deletions, the checkpoint is the one given, and
     this took two requests. Rows of `replays/` are not read: if they have changed since they landed,
