@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.json_reader import parse_line
+from shared.json_reader import parse_line, split_members
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -59,3 +59,22 @@ BROKEN = [
 def test_what_is_not_json_is_refused(line):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
         parse_line(line)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
+def test_members_are_split_where_they_end(indent, members):
+    texts = {name: json.dumps(value, indent=indent) for name, value in members.items()}
+    line = "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}\n"
+    assert split_members(line.encode()) == texts
+
+
+def test_members_nested_very_deep_are_split_too():
+    document = "[" * DEEP + "]" * DEEP
+    assert split_members(nested(DEEP)) == {"id": "7", "doc": document}
+
+
+def test_numbers_with_a_point_are_made_by_whom_is_asked():
+    assert parse_line(b'{"a":[1.10,1e2]}', Decimal) == {"a": [Decimal("1.10"), Decimal(100)]}
+    found = parse_line(b'{"a":1.10,"n":' + b"9" * 5000 + b"}", Decimal)
+    assert str(found["a"]) == "1.10"

@@ -90,7 +90,6 @@ def test_a_page_begins_with_what_you_can_do_after_it(name):
         "the reconcile",  # the function is `reconcile`, what it does is a reconciliation
         "as of a",
         "of ours",
-        "read_new",  # does not exist
     ],
 )
 def test_a_page_says_things_in_the_fields_own_words(name, word):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
 
+import boto3
 import duckdb
+import pandas as pd
 import pytest
 
 from local import totesys as totesys_database
 from services.ingestion import Range, get_table_data, replay
-from shared.bucket import keys
+from shared.bucket import keys, read_new
 from shared.jsonlines import to_json_lines
 from shared.tables import Table
 from tests.helpers.oracle.exactly_once import content
+from tests.helpers.oracle.frames import assert_same
 from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.changing import update, write
 from tests.helpers.runs.place import Place
+from tests.helpers.writers.tombstones import bury
 
+THING = Table("thing")
 GUIDE = page("docs/consuming.md")
 WRITES = (
     "UPDATE payment SET paid = NOT paid",
@@ -28,21 +32,23 @@ WRITES = (
 SOME_TABLES = ("payment", "transaction", "design", "counterparty")
 
 
-@pytest.fixture
-def read_table():
-    [lines] = blocks(GUIDE, "python")
-    names: dict = {}
-    exec(lines, names)
-    return names["read_table"]
+def run_guide(number, table, bucket, **names):
+    """Run one of the guide's blocks of Python for another table and bucket; return its names."""
+    code = blocks(GUIDE, "python")[number]
+    code = code.replace("payment", table).replace("prod-ingestion-bucket", bucket.name)
+    exec(code, names)
+    return names
+
+
+def read_table(table, bucket):
+    return run_guide(0, table, bucket)[f"{table}s"]
 
 
 def in_totesys(totesys, table):
-    """Return the table's rows as they would land now."""
-    lines = to_json_lines(get_table_data(table, 0, totesys.connect())).splitlines()
-    return [json.loads(line, parse_float=Decimal) for line in lines]
+    return get_table_data(table, 0, totesys.connect())
 
 
-def test_the_code_in_the_guide_reads_the_table(totesys, bucket, read_table):
+def test_the_code_in_the_guide_reads_the_table(totesys, bucket):
     place = Place(totesys, bucket, SOME_TABLES, {}, with_changes=True)
     for _ in range(3):
         place.run()
@@ -54,34 +60,66 @@ def test_the_code_in_the_guide_reads_the_table(totesys, bucket, read_table):
     write(place, *WRITES)
     place.run()
     for table in SOME_TABLES:
-        rows = read_table(table, bucket.name).to_dict("records")
-        assert rows == in_totesys(totesys, table), table
+        assert_same(read_table(table, bucket), in_totesys(totesys, table))
     assert len(place.now().before) > 3 * len(SOME_TABLES)
 
 
-def test_a_table_of_which_nothing_has_landed_reads_as_empty(totesys, bucket, read_table):
-    assert read_table("payment", bucket.name).empty
+def test_a_table_of_which_nothing_has_landed_reads_as_empty(totesys, bucket):
+    assert read_table("payment", bucket).empty
     totesys.connect().run("TRUNCATE payment")
     Place(totesys, bucket, SOME_TABLES, {}, with_changes=True).run()
-    assert read_table("payment", bucket.name).empty
-    assert not read_table("transaction", bucket.name).empty
+    assert_same(read_table("payment", bucket), in_totesys(totesys, "payment"))
+    assert not read_table("transaction", bucket).empty
 
 
-def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, read_table, tmp_path):
+def keep_up_to_date(table, bucket, copy, checkpoint):
+    """Do what the guide says until the checkpoint stays the same."""
+    names = {"pd": pd, "boto3": boto3, "read_new": read_new, "copy": copy, "checkpoint": checkpoint}
+    while True:
+        before = names["checkpoint"]
+        names = run_guide(1, table, bucket, **names)
+        if names["checkpoint"] == before:
+            return names["copy"], before
+
+
+def test_the_code_in_the_guide_keeps_a_copy_up_to_date(totesys, bucket):
+    place = Place(totesys, bucket, SOME_TABLES, {}, with_changes=True)
+    copies = {table: (None, None) for table in SOME_TABLES}
+    writes = [*WRITES, "DELETE FROM payment WHERE payment_id % 7 = 0"]
+    buried = 0
+    for _ in range(3):
+        place.run()
+        buried += bury(place, "payment")
+        for table, (copy, checkpoint) in copies.items():
+            copies[table] = keep_up_to_date(table, bucket, copy, checkpoint)
+        totesys_database.add_events(totesys.connect(), 5)
+        write(place, *writes)
+    place.run()
+    buried += bury(place, "payment")
+    assert buried > 40
+    for table, (copy, checkpoint) in copies.items():
+        copy, _ = keep_up_to_date(table, bucket, copy, checkpoint)
+        rows = copy.sort_values(f"{table}_id", ignore_index=True)
+        assert to_json_lines(rows) == to_json_lines(in_totesys(totesys, table))
+
+
+def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, tmp_path):
     """On a copy of the bucket, as DuckDB's S3 client is an extension of its own."""
     place = Place(totesys, bucket, ["payment"], {}, with_changes=True)
     for write_one in WRITES[:1] * 2:
         place.run()
-        write(place, write_one)
+        write(place, write_one, "DELETE FROM payment WHERE payment_id % 7 = 0")
     place.run()
+    assert bury(place, "payment")
     for key, (body, _) in content(bucket).items():
         path = tmp_path / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
     [sql] = blocks(GUIDE, "sql")
     found = duckdb.sql(sql.replace("s3://prod-ingestion-bucket", str(tmp_path))).fetchall()
-    expected = read_table("payment", bucket.name)[["payment_id", "payment_amount", "paid"]]
+    expected = read_table("payment", bucket)[["payment_id", "payment_amount", "paid"]]
     assert found == [tuple(row) for row in expected.to_numpy()]
+    assert_same(read_table("payment", bucket), in_totesys(totesys, "payment"))
     assert len(list(bucket.keys("changes/payment/"))) > 2
 
 
@@ -142,66 +180,60 @@ def test_values_land_as_the_guide_says(database, bucket):
     assert line == '{"thing_id":1,' + ",".join(landed) + "}\n"
 
 
-def test_claims_lead_from_batch_to_batch(database, bucket):
-    place = Place(database, bucket, ["thing"], {}, with_changes=True)
-    insert = "INSERT INTO thing SELECT FROM generate_series(1, 9)"
-    write(place, "CREATE TABLE thing (thing_id serial)", insert)
-    for _ in range(3):
-        place.run()
-        write(place, insert)
-    row_id, rows = 0, []
-    while claim := bucket.get(keys.format_claim_key(Table("thing"), row_id)):
-        key = json.loads(claim.body)["key"]
-        rows += bucket.get(key).body.splitlines()
-        row_id = keys.parse_data_key(key).row_id
-    assert [json.loads(row)["thing_id"] for row in rows] == list(range(1, 28))
-
-
 class Copy:
-    """A consumer's copy of a table, kept as the guide says."""
+    """A consumer's copy of a table, kept step by step as the guide says, without `read_new`."""
 
-    def __init__(self, place):
-        self.place = place
-        self.seen: set[str] = set()
+    def __init__(self, bucket):
+        self.bucket = bucket
         self.names: dict[int, str] = {}
+        self.p = self.n = 0
 
-    def apply(self, *streams):
-        """Apply what was not seen yet."""
-        for stream in streams:
-            for key in self.place.bucket.keys(stream):
-                if key.endswith(".jsonl") and key not in self.seen:
-                    self._apply_object(key, overwrite=stream.startswith("changes/"))
+    def follow(self):
+        """Apply what is new, each line at once; remember how far that goes at the end."""
+        p, n = self.p, self.n
+        behind = keys.format_change_key(THING, n)
+        listed = [key for key in self.bucket.keys("changes/thing/", behind) if "latest" not in key]
+        while claim := self.bucket.get(f"claims/thing/{p}.json"):
+            key = json.loads(claim.body)["key"]
+            if not self._apply(key):
+                break
+            p = int(key.partition("/")[2].partition("-")[0])
+        for key in listed:
+            assert self._apply(key)
+            n = int(key.rpartition("/")[2].partition(".")[0])
+        self.p, self.n = p, n
 
-    def _apply_object(self, key, *, overwrite):
-        for row in map(json.loads, self.place.bucket.get(key).body.splitlines()):
-            if overwrite or row["thing_id"] not in self.names:
+    def _apply(self, key):
+        found = self.bucket.get(key)
+        for row in map(json.loads, found.body.splitlines() if found else ()):
+            if row.get("_deleted"):
+                self.names.pop(row["thing_id"], None)
+            else:
                 self.names[row["thing_id"]] = row["name"]
-        self.seen.add(key)
-
-    def crash(self):
-        """Forget how far it was in the changes, but for the first."""
-        self.seen -= set(
-            self.place.bucket.keys(
-                "changes/thing/", after=keys.format_change_key(Table("thing"), 1)
-            )
-        )
+        return found
 
 
-@pytest.mark.parametrize("first", ["thing/", "changes/thing/"])
-def test_a_copy_may_be_anywhere_in_either_stream(database, bucket, first):
-    """It reads one of them for long, and then the other."""
+@pytest.mark.parametrize("crashes", [False, True])
+def test_whoever_follows_both_streams_as_the_guide_says_has_the_table(database, bucket, crashes):
     place = Place(database, bucket, ["thing"], {}, with_changes=True)
     insert = "INSERT INTO thing (name) VALUES ('a'), ('b')"
     write(place, "CREATE TABLE thing (thing_id serial, name text)", insert)
-    copy = Copy(place)
-    for row_id in range(1, 4):
+    copy = Copy(bucket)
+    for row_id in range(1, 5):
         place.run()
-        copy.apply(first)
-        write(place, insert, update(row_id), update(2))
-    for _ in range(2):
-        place.run()
-    copy.apply("thing/", "changes/thing/")
-    copy.crash()
-    copy.apply("thing/", "changes/thing/")
+        reached = copy.p, copy.n
+        copy.follow()
+        if crashes:
+            copy.p, copy.n = reached  # it crashed before it stored them
+        write(place, insert, update(row_id), update(2), "DELETE FROM thing WHERE name LIKE 'b!%'")
+        bury(place, "thing")
+    place.run()
+    write(place, "INSERT INTO thing (thing_id, name) VALUES (2, 'again')")
+    place.run()
+    copy.follow()
     stored = place.database.connect().run("SELECT thing_id, name FROM thing ORDER BY 1")
     assert sorted(copy.names.items()) == [tuple(row) for row in stored]
+    assert copy.names[2] == "again"
+    new = read_new("thing", None, bucket.client, bucket.name)
+    rows = new.upserts[["thing_id", "name"]].itertuples(index=False, name=None)
+    assert dict(rows) == copy.names
