@@ -9,13 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
-from services.reconciliation import reconcile
 from shared.bucket import keys
-from shared.postgres.session import disconnect
 from shared.tables import Table
-from tests.helpers.faults.steps import on_every_step
 from tests.helpers.oracle.exactly_once import check_equal, content
-from tests.helpers.runs.changing import SCHEMA, TABLE, changing, update, write
+from tests.helpers.runs.changing import SCHEMA, TABLE, changing, compare, update, write
 from tests.helpers.runs.place import Died
 
 MANY = f"INSERT INTO {TABLE} (name) SELECT 'one of many' FROM generate_series(1, 30)"
@@ -33,16 +30,6 @@ def place(database, bucket):
     place = changing(database, bucket, SCHEMA, MANY)
     place.run()
     return place
-
-
-def compare(place, step=None, **options):
-    client, connection = boto3.client("s3"), place.session()
-    if step:
-        on_every_step(client, connection, step)
-    try:
-        return reconcile(TABLE, client, connection, place.bucket.name, **options)
-    finally:
-        disconnect(connection)
 
 
 def said(place):
@@ -208,7 +195,7 @@ def test_a_column_that_is_called_like_the_tombstone(database, bucket):
 
 def steps_of(place, **options):
     steps: list[str] = []
-    compare(place.again(), steps.append, **options)
+    compare(place.again(), step=steps.append, **options)
     return steps
 
 
@@ -241,7 +228,7 @@ def test_wherever_it_dies_the_next_one_says_it(place, first, stride, monkeypatch
     for number in range(first, len(steps_of(place)), stride):
         attempt = place.again()
         with pytest.raises(Died):
-            compare(attempt, at_step(number, die))
+            compare(attempt, step=at_step(number, die))
         settle(attempt)
         check(attempt)
 
@@ -271,7 +258,7 @@ def test_whatever_happens_meanwhile_both_streams_are_the_table(
     for number in range(first, len(steps_of(place, with_listing=with_listing)), stride):
         attempt = place.again()
         disturb = at_step(number, partial(DISTURBANCES[disturbance], attempt))
-        compare(attempt, disturb, with_listing=with_listing)
+        compare(attempt, step=disturb, with_listing=with_listing)
         settle(attempt)
         check(attempt)
         write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
@@ -311,7 +298,7 @@ def test_a_run_says_which_tables_are_to_be_compared(place):
 def after_a_run(place):
     """Compare as after a run; return what was found, and its requests to S3."""
     steps: list[str] = []
-    findings = compare(place, steps.append, with_listing=False)
+    findings = compare(place, step=steps.append, with_listing=False)
     return findings, [step.removeprefix("before ") for step in steps if "before" in step]
 
 
@@ -330,7 +317,7 @@ def test_after_a_run_only_what_is_new_is_looked_for(place):
     assert set(listed(requests)) == folders
     check(place)
     steps: list[str] = []
-    compare(place, steps.append)
+    compare(place, step=steps.append)
     reads = [step for step in steps if "before GetObject" in step and ".jsonl" in step]
     assert [read for read in reads if "changes" not in read] == []  # the next night has them
 
