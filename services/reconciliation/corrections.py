@@ -87,6 +87,11 @@ class Corrections:
         """Whether something can be said: not before the table's first scan has ended."""
         return self.done is not None and not self.is_broken and not self.is_overtaken
 
+    @property
+    def known_mark(self) -> Mark | None:
+        """The mark that tells old versions from new ones; None if there is none now."""
+        return None if self.is_broken else self.done
+
     def objection(self, gone: int, rows: int, accepted: int) -> str:
         """Return why so many deletes are not passed on, and what to do; empty if they are.
 

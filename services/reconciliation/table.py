@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.reconciliation.comparison import Comparison
@@ -38,6 +39,8 @@ def reconcile(
     with_listing: bool = True,
     accept_deletes: int = 0,
     is_time_left: Callable[[], bool] = _always,
+    proof_days: int = 30,
+    is_time_to_prove: Callable[[], bool] = _always,
 ) -> Findings:
     """Compare a table with what has landed of it, and correct its change stream.
 
@@ -53,6 +56,8 @@ def reconcile(
             as it was: deletes are found by few requests, and faults are not.
         accept_deletes: up to how many are passed on, even if that is much of the table.
         is_time_left: asked after each object that is read; a later call continues there.
+        proof_days: in how many days the values of all rows are to be proved.
+        is_time_to_prove: asked before values are read; a later call continues there.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
@@ -64,10 +69,17 @@ def reconcile(
     for _ in range(_ATTEMPTS):
         try:
             comparison = Comparison(
-                known, bucket, connection, with_changes=with_changes, with_listing=with_listing
+                known,
+                bucket,
+                connection,
+                with_changes=with_changes,
+                with_listing=with_listing,
+                today=datetime.now(UTC).toordinal(),
             )
             comparison.run(is_time_left)
             if not with_deletes or _correct(comparison, known, bucket, accept_deletes):
+                if with_listing:
+                    comparison.prove(proof_days, is_time_to_prove)
                 return comparison.findings
         except OvertakenError:
             comparison = None

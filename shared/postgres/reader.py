@@ -18,6 +18,7 @@ from shared.postgres.catalogue import read_description
 from shared.postgres.columns import has_rendered
 from shared.postgres.refusals import database_errors
 from shared.postgres.statement import STATEMENT_BYTES, read_rows
+from shared.postgres.versions import below_xmin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pg8000.native import Connection
 
     from shared.postgres.catalogue import Column, Description
+    from shared.snapshot import Mark
     from shared.tables import Table
 
 # In the first statement, when the length of rows is not known yet; fewer if the server has to make
@@ -87,6 +89,21 @@ def read_settled_rows(
         description = read_description(table, connection)
         bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
         return read_batch(description, connection, _RANGE, limit=limit, **bounds)
+
+
+def read_old_rows(
+    table: Table, row_id: int, to_row_id: int, mark: Mark, connection: Connection, limit: int
+) -> Batch:
+    """Return rows above `row_id` up to `to_row_id`, of those that are older than a mark.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_settled_rows`.
+    """
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection)
+        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
+        old = f"{_RANGE} AND {below_xmin(mark)}"
+        return read_batch(description, connection, old, limit=limit, **bounds)
 
 
 def read_rows_of(table: Table, ids: Sequence[int], row_id: int, connection: Connection) -> Batch:

@@ -168,8 +168,7 @@ def test_many_tombstones_are_in_several_objects(place, monkeypatch):
 
 def test_it_can_be_turned_off(place):
     write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
-    for options in ({"with_deletes": False}, {"with_changes": False}):
-        findings = compare(place, **options)
+    for findings in (compare(place, with_deletes=False), compare(place, with_changes=False)):
         assert (findings.deleted.tolist(), findings.buried) == ([2], 0)
     assert said(place) == []
 
