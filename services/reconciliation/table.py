@@ -15,6 +15,7 @@ from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
@@ -41,6 +42,7 @@ def reconcile(
     is_time_left: Callable[[], bool] = _always,
     proof_days: int = 30,
     is_time_to_prove: Callable[[], bool] = _always,
+    today: date | None = None,
 ) -> Findings:
     """Compare a table with what has landed of it, and correct its change stream.
 
@@ -58,6 +60,7 @@ def reconcile(
         is_time_left: asked after each object that is read; a later call continues there.
         proof_days: in how many days the values of all rows are to be proved.
         is_time_to_prove: asked before values are read; a later call continues there.
+        today: the day, by which it is known whose turn it is; by default that of the clock, in UTC.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_ids`.
@@ -65,6 +68,7 @@ def reconcile(
         UnfinishedError: there was no time to read all that is new in the bucket.
     """
     bucket, known = Bucket(client, bucket_name), Table(table)
+    day = (today or datetime.now(UTC)).toordinal()
     comparison: Comparison | None = None
     for _ in range(_ATTEMPTS):
         try:
@@ -74,7 +78,7 @@ def reconcile(
                 connection,
                 with_changes=with_changes,
                 with_listing=with_listing,
-                today=datetime.now(UTC).toordinal(),
+                today=day,
             )
             comparison.run(is_time_left)
             if not with_deletes or _correct(comparison, known, bucket, accept_deletes):
