@@ -64,6 +64,7 @@ VARIABLES = {
     "BACKLOG_SECONDS": "backlogSeconds",
     "TOMBSTONES": "tombstones",
     "WITHOUT_CHANGES": "withoutChanges",
+    "PROOF_DAYS": "proofDays",
 }
 IN_VPC = {
     "SubnetIds": SWITCHED["subnetIds"].split(","),
@@ -294,7 +295,8 @@ def test_params_reach_every_variable_and_property(switched: Stack):
         for variable, param in VARIABLES.items():
             if variable in variables:
                 assert variables[variable] == SWITCHED[param], (name, variable)
-    assert set(VARIABLES) <= set(switched.environment)
+    read = {variable for name in switched.functions for variable in switched.variables(name)}
+    assert set(VARIABLES) <= read
     ingest = switched.properties("IngestLambdaFunction")
     assert str(ingest["MemorySize"]) == SWITCHED["memoryMegabytes"]
     assert str(ingest["Timeout"]) == SWITCHED["timeoutSeconds"]
