@@ -87,6 +87,7 @@ class ListedObject(NamedTuple):
     key: str
     etag: str
     modified: datetime
+    bytes: int
 
 
 class OpenObject(NamedTuple):
@@ -145,7 +146,7 @@ class Bucket:
     def list(self, folder: str) -> Iterator[ListedObject]:
         """Yield the objects directly in a folder, as `keys` does their keys."""
         for entry in self._entries(folder, ""):
-            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
+            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"], entry["Size"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.
