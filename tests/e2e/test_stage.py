@@ -273,6 +273,8 @@ def test_demo_shows_it_and_finds_nothing_wrong(
     shown = capsys.readouterr().out
     assert stage.landed.keys("sales_order")[-1] in shown
     assert json.dumps(stage.landed.latest("sales_order")) in shown
+    queried = [" ".join(line.split()) for line in shown.splitlines()]
+    assert all(" ".join(map(str, row)) in queried for row in stage.database.run(demo.QUERY))
     assert "Run ended" in shown
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,13 +48,13 @@ def test_those_count_that_a_claim_names(ends, strays, last_has_landed):
     if ends and not last_has_landed:
         landed.remove(key(ends[-1], 0))
     strays -= set(named.values())
-    claims = Claims(named)
+    claims: Any = Claims(named)
     assert claimed_keys(THING, [*landed, *strays], claims) == landed
     # One to be sure of the end, and one for each end that several objects have.
     assert claims.read <= 1 + len({keys.parse_data_key(stray).row_id for stray in strays})
 
 
 def test_without_a_claim_none_counts():
-    claims = Claims({})
+    claims: Any = Claims({})
     assert claimed_keys(THING, [key(5, 0)], claims) == set()
     assert claims.read == 0
