@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +57,7 @@ class Answer:
     rows: Iterator[Row]
 
 
-class Landed:
+class LandedTables:
     """What has landed of some tables, for SQL; objects are copied when their table is first named.
 
     Each table is a view `<table>`; `<table>_history` has all versions of its rows, and
@@ -98,7 +99,8 @@ class Landed:
         queries = [statement.query for statement in self._connection.extract_statements(sql)]
         # DuckDB makes several statements of one PIVOT, and these have no text of their own.
         for query in queries if all(queries) else [sql]:
-            answer = self._connection.sql(query)
+            with _interruptible():
+                answer = self._connection.sql(query)
             if answer is not None:
                 yield _answer(answer)
 
@@ -163,8 +165,22 @@ def _kind(type_: duckdb.sqltypes.DuckDBPyType) -> str:
 
 
 def _rows(relation: duckdb.DuckDBPyRelation) -> Iterator[Row]:
-    while rows := relation.fetchmany(_ROWS_AT_A_TIME):
+    rows: list[Row] = [()]
+    while rows:
+        with _interruptible():
+            rows = relation.fetchmany(_ROWS_AT_A_TIME)
         yield from rows
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt, of which DuckDB makes a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def _lines_of(answer: Answer, rows: Sequence[Sequence[str]]) -> list[str]:

@@ -25,13 +25,13 @@ from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
 from shared.errors import PipelineError
 from shared.tables import TABLES, Table
-from tools.answers import MOST_ROWS, Landed, as_json_lines, as_table
+from tools.answers import MOST_ROWS, LandedTables, as_json_lines, as_table
 from tools.stages import find_function, stage_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    type Answer = Callable[[Landed, str], None]
+    type Answer = Callable[[LandedTables, str], None]
 
 FAILURES: Final = (PipelineError, BotoCoreError, duckdb.Error)
 INTERRUPTED: Final = 128 + signal.SIGINT  # what shells use for a command that Ctrl-C has ended
@@ -66,18 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _landed(options: argparse.Namespace) -> Iterator[Landed]:
+def _landed(options: argparse.Namespace) -> Iterator[LandedTables]:
     """Yield what has landed in a stage; the copies of its objects are deleted at the end."""
     function = find_function(options.stage, options.region)
     bucket = Bucket(s3_client(), function.variables["BUCKET_NAME"])
     with (
         tempfile.TemporaryDirectory(prefix="query-") as folder,
-        closing(Landed([*map(Table, TABLES)], bucket, Path(folder))) as landed,
+        closing(LandedTables([*map(Table, TABLES)], bucket, Path(folder))) as landed,
     ):
         yield landed
 
 
-def _prompt(landed: Landed, answer: Answer) -> int:
+def _prompt(landed: LandedTables, answer: Answer) -> int:
     """Answer statements until the input ends; return 1 if one of a script failed."""
     is_typed, has_failed = sys.stdin.isatty(), False
     if is_typed:
@@ -113,13 +113,13 @@ def _statements(first: str, further: str) -> Iterator[str]:
             lines = []
 
 
-def _answer_for_machines(landed: Landed, sql: str) -> None:
+def _answer_for_machines(landed: LandedTables, sql: str) -> None:
     for answer in landed.ask(sql):
         for line in as_json_lines(answer):
             print(line)
 
 
-def _answer_for_people(landed: Landed, sql: str) -> None:
+def _answer_for_people(landed: LandedTables, sql: str) -> None:
     answers = landed.ask(sql)
     for number in count():
         with waiting("Reading what has landed"):

@@ -162,7 +162,7 @@ def _value(table: Table, name: str, type_: str) -> str:
         return column
     failed = literal(
         f"{table.name}.{name} has a value that {type_} does not hold exactly. Query other columns, "
-        f"and see docs/querying.md. It is in "
+        f"and see docs/consuming.md. It is in "
     )
     return (
         f"coalesce({_exact(column, type_)}, "

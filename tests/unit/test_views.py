@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from shared.bucket import keys
 from shared.contracts.contract import load
 from shared.errors import ConfigError
 from shared.tables import TABLES, Table
+from tests.helpers.oracle.pages import page, section
 from tests.helpers.oracle.queried import lines, queried
 from tools.views import create_views, duckdb_type
 
@@ -177,6 +179,17 @@ def test_the_folder_may_have_a_quote_in_its_name(tmp_path, monkeypatch):
 )
 def test_a_column_has_the_type_that_its_contract_says(declared, kinds, expected):
     assert duckdb_type({"x-postgresql-type": declared, "type": kinds}) == expected
+
+
+def test_the_guide_says_which_types_there_are():
+    said = section(page("docs/consuming.md"), "Types")
+    rows = [line.strip("|").split("|") for line in said.splitlines() if line.startswith("| `")]
+    assert len(rows) == 10
+    for declared, shown, _ in rows:
+        [expected] = re.findall("`(.+)`", shown) or [None]
+        for name in re.findall("`([^`]+)`", declared):
+            found = duckdb_type({"x-postgresql-type": name, "type": "string"})
+            assert found == (expected or name.upper()), name
 
 
 @pytest.mark.parametrize("table", TABLES)

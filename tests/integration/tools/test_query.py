@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import closing
 
 import duckdb
@@ -16,11 +17,12 @@ from shared.contracts.contract import load
 from shared.errors import ConfigError, LandingError, StateError
 from shared.tables import TABLES, Table
 from tests.helpers.oracle.exactly_once import content, restore
+from tests.helpers.oracle.pages import page, section
 from tests.helpers.oracle.queried import lines
 from tests.helpers.runs.changing import write
 from tests.helpers.runs.place import Place
-from tools import query
-from tools.answers import Landed
+from tools import answers, query
+from tools.answers import LandedTables
 from tools.stages import function_name
 
 ALL = [*map(Table, TABLES)]
@@ -37,7 +39,7 @@ AGGREGATES = (
 
 @pytest.fixture
 def landed(bucket, tmp_path):
-    with closing(Landed(ALL, bucket, tmp_path)) as landed:
+    with closing(LandedTables(ALL, bucket, tmp_path)) as landed:
         yield landed
 
 
@@ -212,7 +214,7 @@ def test_a_bucket_that_refuses_is_an_error_of_its_own(landed, aws, monkeypatch):
 
 
 def test_a_table_without_a_contract_says_how_to_get_one_and_hides_no_other(bucket, tmp_path):
-    with closing(Landed([*ALL, Table("invoice")], bucket, tmp_path)) as landed:
+    with closing(LandedTables([*ALL, Table("invoice")], bucket, tmp_path)) as landed:
         assert all_of(landed, "SELECT count(*) FROM payment") == [[("0",)]]
         with pytest.raises(ConfigError, match=r"'invoice' has no contract, .* TABLE=invoice"):
             all_of(landed, "FROM invoice_history")
@@ -256,6 +258,13 @@ def test_people_read_a_table(stage, capsys):
         "amount",
         "  3.10",
     ]
+
+
+def test_a_pivot_which_duckdb_makes_several_statements_of_is_answered(stage, capsys):
+    assert (
+        run(stage, "PIVOT (SELECT payment_id % 2 AS odd FROM payment) ON odd USING count(*)") == 0
+    )
+    assert capsys.readouterr().out == "1\n2\n"
 
 
 def test_people_are_told_that_there_is_more(stage, capsys):
@@ -351,6 +360,29 @@ def test_somebody_who_types_is_greeted_and_may_be_wrong(stage, capsys, monkeypat
     assert "payment_history" in said.out
     assert said.out.endswith("n\n1\n")
     assert "Binder Error" in said.err
+
+
+def test_ctrl_c_ends_the_command_as_it_ends_others(stage, monkeypatch):
+    """DuckDB makes a RuntimeError of it."""
+
+    def rows(_relation):
+        with answers._interruptible():
+            raise RuntimeError("Query interrupted") from KeyboardInterrupt()
+        yield ()
+
+    monkeypatch.setattr(answers, "_rows", rows)
+    assert run(stage, "SELECT 1") == 130
+
+
+def test_the_commands_in_the_guide_work(stage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    guide = section(page("docs/consuming.md"), "Query with SQL")
+    commands = re.findall(r'^make query STAGE=prod SQL="(.*)"$', guide, re.MULTILINE)
+    assert len(commands) == 3
+    for sql in commands:
+        assert run(stage, sql) == 0
+    assert "payment/5-" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["staff.parquet"]
 
 
 def test_nothing_is_left_behind(stage, tmp_path, monkeypatch, capsys):
