@@ -68,7 +68,7 @@ def test_every_command_to_paste_runs(stage: LocalStage, explained: list[str]):
     assert key in keys.splitlines()
     assert latest.encode() == stage.landed.read("sales_order/latest.json")
     assert key in status
-    assert [line.split()[1] for line in queried.splitlines()[1:]] == ["GBP", "USD", "EUR"]
+    assert {"GBP", "USD", "EUR"} <= {line.split()[1] for line in queried.splitlines()[1:]}
     assert "succeeded after" in called
     assert '"tables": {' in invoked
     assert "Run ended" in logs
