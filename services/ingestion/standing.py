@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shared import telemetry
 from shared.bucket.changes import get_change_state
 from shared.bucket.position import get_position
-from shared.contracts.contract import is_declared, load
+from shared.contracts.contract import is_declared, load, personal_data
 from shared.errors import PipelineError
 from shared.postgres.survey import Survey, read_highest_ids, read_survey
 from shared.snapshot import is_unchanged
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
     from shared.bucket.position import Position
+    from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -46,6 +47,7 @@ class Standing:
             table's rows have no versions.
         highest_id: its highest id in the database; None if the database could not be asked.
         is_as_declared: whether its columns are those of its contract; True if that is not known.
+        personal: which of its columns must not land as they are.
     """
 
     table: Table
@@ -54,6 +56,7 @@ class Standing:
     mark: Mark | None
     highest_id: int | None
     is_as_declared: bool
+    personal: PersonalData
 
     @property
     def to_read(self) -> bool:
@@ -83,6 +86,7 @@ def take_standings(
     without_changes: Collection[str],
     bucket: Bucket,
     connection: Connection,
+    hash_key: str | None,
     failing: Callable[[Table], AbstractContextManager[None]],
 ) -> list[Standing]:
     """Return where the tables stand; warn of those whose highest id is below the watermark.
@@ -92,6 +96,7 @@ def take_standings(
         without_changes: the names of those that have no change stream.
         bucket: the bucket that rows land in.
         connection: a session of the database, in autocommit.
+        hash_key: the key of the hashes that land in place of personal data, if there is one.
         failing: a context that keeps the failure of a table, which is then left out.
     """
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
@@ -115,6 +120,7 @@ def take_standings(
                     seen.marks.get(table.name),
                     seen.highest_ids.get(table.name),
                     contract is None or declared is None or is_declared(contract, declared),
+                    personal_data(table, hash_key),
                 )
             )
     _warn_of_set_back(standings, connection)

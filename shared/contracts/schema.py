@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     type Schema = Mapping[str, Any]
 
 POSTGRESQL_TYPE = "x-postgresql-type"
+LAND = "x-land"  # how a column lands that must not land as it is: a member of LAND_FORMS
+LAND_FORMS = ("drop", "hash")
 
 _TIMESTAMP = (
     "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"

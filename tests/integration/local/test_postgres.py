@@ -184,7 +184,9 @@ def _log_in(server: Server, secret: dict[str, str | int]) -> subprocess.Complete
 
 def test_the_secret_opens_the_database_and_a_wrong_password_does_not(database: Database) -> None:
     database.connect().run("CREATE TABLE t AS SELECT 'read' AS a")
-    assert list(database.secret) == ["host", "port", "dbname", "username", "password"]
+    assert list(database.secret) == [
+        *("host", "port", "dbname", "username", "password", "hash_key")
+    ]
     assert _log_in(database.server, database.secret).stdout == "read\n"
     refused = _log_in(database.server, database.secret | {"password": "wrong"})
     assert "password authentication failed" in refused.stderr
