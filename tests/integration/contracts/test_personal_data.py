@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from contextlib import closing
 
 import pytest
@@ -16,10 +17,12 @@ from shared.postgres import statement
 from shared.tables import TABLES
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import content
+from tests.helpers.oracle.pages import blocks, page
 from tests.helpers.runs.changing import write
 from tests.helpers.runs.lambda_context import CONTEXT
 from tests.helpers.runs.place import Place
 
+GUIDE = page("docs/personal-data.md")
 SCHEMA = """
 CREATE TABLE thing (
     thing_id serial PRIMARY KEY, phone text, name text, born date NOT NULL, city text,
@@ -154,6 +157,48 @@ def test_the_frame_is_what_lands(place):
             get_table_data("thing", 0, connection)
 
 
+def test_rows_that_had_landed_before_land_once_more_as_the_guide_says(place, lines, x_land):
+    write(place, INSERT.format(1, 3))
+    x_land("thing", city="drop")
+    place.run()
+    x_land("thing", city="hash")
+    assert place.run()["tables"]["thing"]["changes"] == 0
+    [key] = re.findall(r"`(changes/staff/[\w.]+)`", GUIDE)
+    place.bucket.client.delete_object(
+        Bucket=place.bucket.name, Key=key.replace("staff", place.tables[0])
+    )
+    assert place.run()["tables"]["thing"]["changes"] == 3
+    found = lines()
+    assert [set(line) for line in found["thing"]] == [{"thing_id", "name", "born", "number"}] * 3
+    assert [line["city"] for line in found["changes"]] == [hash_of("Leeds")] * 3
+
+
+def test_the_role_needs_no_more_than_the_guide_grants(totesys, bucket, x_land):
+    [contract] = blocks(GUIDE, "json")
+    [sql] = blocks(GUIDE, "sql")
+    x_land("staff", **{name: each["x-land"] for name, each in json.loads(contract).items()})
+    place = Place(totesys, bucket, ["staff"], {}, with_changes=True)
+    place.execute(sql.replace("totesys_ingestion", "reader"))
+    place.run()
+    write(place, "UPDATE staff SET last_name = 'Abbott' WHERE staff_id = 1")
+    assert place.run()["tables"]["staff"]["changes"] == 1
+    [row] = [row for row in landed.rows(bucket, "staff") if row["staff_id"] == 1]
+    [[email]] = totesys.connect().run("SELECT email_address FROM staff WHERE staff_id = 1")
+    assert row["email_address"] == hash_of(email)
+    assert "first_name" not in row
+
+
+def test_the_code_in_the_guide_hashes_as_the_service_does(place, lines):
+    [code] = blocks(GUIDE, "python")
+    names = {"hash_key": HASH_KEY}
+    exec(code, names)
+    place.execute(INSERT.format(1, 1))
+    place.run()
+    [row] = lines()["thing"]
+    for column, text in (("name", "Ada Nr. 1"), ("born", "1901-01-02"), ("number", "70000001.00")):
+        assert row[column] == names["hash_of"](text, HASH_KEY)
+
+
 def test_equal_values_of_two_tables_have_equal_hashes(deployed, bucket, x_land):
     x_land("payment", counterparty_id="hash")
     x_land("sales_order", counterparty_id="hash")
@@ -162,6 +207,10 @@ def test_equal_values_of_two_tables_have_equal_hashes(deployed, bucket, x_land):
     of_orders = {row["counterparty_id"] for row in landed.rows(bucket, "sales_order")}
     assert of_orders & of_payments
     assert of_orders | of_payments <= {hash_of(str(number)) for number in range(1, 21)}
+    replayed = {"table": "payment", "from_row_id": 0, "to_row_id": 1000}
+    [key] = lambda_handler({"replay": replayed}, CONTEXT)["replay"]["keys"]
+    lines = map(json.loads, landed.body(bucket, key).splitlines())
+    assert {row["counterparty_id"] for row in lines} == of_payments
 
 
 @pytest.mark.parametrize(
