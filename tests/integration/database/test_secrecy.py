@@ -157,10 +157,10 @@ def test_an_error_while_values_are_hashed_is_told_without_the_value(
 ):
     x_land("department", department_name="hash")
 
-    def fail(_key, text, _digest):
+    def fail(text, _):
         raise ValueError(f"can't hash {text}")
 
-    monkeypatch.setattr("shared.hashes.hmac.digest", fail)
+    monkeypatch.setattr("shared.hashes._hash", fail)
     said = all_that_was_said(fails(ingest_handler, ONE_TABLE))
     assert "Unexpected ValueError in" in said
     assert VALUE not in said
