@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from benchmarks import cost
 from local.cloudwatch.log_filters import matches
+from local.totesys.database import HASH_KEY
 from services.ingestion import ingest
 from services.ingestion.new_rows import read_new_rows
 from shared.contracts import contract as contracts
@@ -25,7 +26,7 @@ from shared.tables import TABLES, Table
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.cloudwatch import metric_filters
-from tests.helpers.oracle.contracts import broken_rows, contract_of
+from tests.helpers.oracle.contracts import broken_rows, contract_of, document
 from tests.helpers.oracle.pages import PAGES
 from tests.helpers.runs.place import Place
 from tests.helpers.writers import pg_types
@@ -66,7 +67,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(database, bucket, tables):
-    return ingest(tables, bucket.client, database.connect("reader"), bucket.name)
+    reader = database.connect("reader")
+    return ingest(tables, bucket.client, reader, bucket.name, hash_key=HASH_KEY)
 
 
 def levels(log_lines):
@@ -88,14 +90,14 @@ def test_our_contract_was_made_of_the_real_table(totesys, table):
 def test_every_landed_line_is_as_its_contract_says_to_any_validator(totesys, bucket):
     run(totesys, bucket, TABLES)
     for table in TABLES:
-        document = json.loads((contracts.FOLDER / f"{table}.json").read_text())
+        schema_of_a_line = document(contracts.landed(contract_of(table)))
         lines = [
             line
             for key in landed.data_keys(bucket, table)
             for line in landed.body(bucket, key).splitlines()
         ]
         assert lines
-        assert broken_rows(document, lines) == {}
+        assert broken_rows(schema_of_a_line, lines) == {}
 
 
 def test_a_contract_is_made_of_any_table(database):

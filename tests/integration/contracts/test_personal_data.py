@@ -70,7 +70,7 @@ def lines(place, log_lines):
     """Return the lines of each kind of object, after no other text tells a personal value."""
 
     def collect():
-        found = {"thing": [], "changes": [], "replays": []}
+        found: dict[str, list[dict]] = {"thing": [], "changes": [], "replays": []}
         for key, (body, _) in content(place.bucket).items():
             told = body.decode()
             if key.endswith(".jsonl"):
@@ -190,7 +190,7 @@ def test_the_role_needs_no_more_than_the_guide_grants(totesys, bucket, x_land):
 
 def test_the_code_in_the_guide_hashes_as_the_service_does(place, lines):
     [code] = blocks(GUIDE, "python")
-    names = {"hash_key": HASH_KEY}
+    names: dict = {"hash_key": HASH_KEY}
     exec(code, names)
     place.execute(INSERT.format(1, 1))
     place.run()
