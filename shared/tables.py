@@ -27,6 +27,9 @@ TABLES = (
     "payment_type",
 )
 
+# The member that says of an id in the change stream that its row is gone.
+TOMBSTONE = "_deleted"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

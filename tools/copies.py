@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.bucket import keys
-from shared.bucket.position import get_claim
-from shared.errors import StateError
+from shared.bucket.chain import claimed_keys, consecutive_keys
+from shared.bucket.objects import damaged, get_lines
 from tools.views import LISTINGS, NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from shared.bucket.bucket import Bucket, ListedObject
@@ -46,19 +45,24 @@ class Copies:
 
         Raises:
             LandingError, LandingUnavailableError: see `Bucket`.
-            StateError: a claim is not valid, or an object is missing.
+            StateError: a claim is not valid, or an object is missing, truncated or altered.
         """
         if table in self._copied:
             return
         # A change is never older than its row in the first stream, and an object than its claim.
-        # So in this order no change lacks its row, and no object its claim.
-        listed = self._bucket.list(keys.change_folder(table))
-        changes = [each for each in listed if keys.is_change_key(each.key)]
-        listed = self._bucket.list(keys.data_folder(table))
-        batches = [each for each in listed if keys.is_data_key(each.key)]
-        claimed = claimed_keys(table, [each.key for each in batches], self._bucket)
-        rows = self._copy_objects([*claimed, *(each.key for each in changes)])
-        lines = (json.dumps(line) + "\n" for line in _lines(batches, changes, claimed, rows))
+        # So in this order no change lacks its row, and no object its claim. A batch that lands
+        # meanwhile may be in the table already, and not yet among its objects.
+        found = self._bucket.list(keys.change_folder(table))
+        changes = {each.key: each for each in found if keys.is_change_key(each.key)}
+        found = self._bucket.list(keys.data_folder(table))
+        batches = {each.key: each for each in found if keys.is_data_key(each.key)}
+        claimed = [*claimed_keys(table, 0, self._bucket, most_steps=0)]
+        if claimed and claimed[-1] not in batches:
+            claimed.pop()  # all others have landed, because the next claim is made after an object
+        numbered = consecutive_keys(table, 0, changes, self._bucket)
+        rows = self._copy_objects([*claimed, *numbered])
+        listed = (_line(each, rows) for each in (*batches.values(), *changes.values()))
+        lines = (json.dumps(line) + "\n" for line in listed)
         self._list_file(table).write_text("".join(lines))
         self._copied.add(table)  # not before it is complete: Ctrl-C may end a copy
 
@@ -68,60 +72,28 @@ class Copies:
             return dict(zip(wanted, pool.map(self._copy_object, wanted), strict=True))
 
     def _copy_object(self, key: str) -> int:
-        found = self._bucket.get(key)
-        if found is None:
-            raise StateError(
-                f"s3://{self._bucket.name}/{key} was listed, and is missing now. Restore its older "
-                "version: landed objects are never deleted."
-            )
-        (self._folder / key).write_bytes(found.body)
-        return found.body.count(b"\n")
+        lines = get_lines(key, self._bucket)
+        if lines is None:
+            raise damaged(key, "is missing", self._bucket)
+        (self._folder / key).write_bytes(lines)
+        return lines.count(b"\n")
 
     def _list_file(self, table: Table) -> Path:
         return self._folder / LISTINGS / f"{table.name}.jsonl"
 
 
-def claimed_keys(table: Table, batches: Collection[str], bucket: Bucket) -> set[str]:
-    """Return those keys of a table's objects that a claim names.
+def _line(listed: ListedObject, rows: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the view `<table>_objects` shows of an object.
 
-    A claim ends where the next one begins. If one object ends there, it is the one that the claim
-    names; claims are read only where there are several, and at the end of the chain.
-
-    Raises:
-        LandingError, LandingUnavailableError: see `Bucket`.
-        StateError: a claim is not valid.
+    Args:
+        listed: the object.
+        rows: how many rows each object has that counts.
     """
-    found = filter(keys.is_claim_key, bucket.keys(keys.claim_folder(table)))
-    starts = sorted(keys.parse_claim_key(key).row_id for key in found)
-    by_end: dict[int, set[str]] = {}
-    for key in batches:
-        by_end.setdefault(keys.parse_data_key(key).row_id, set()).add(key)
-    claimed: set[str] = set()
-    for above, end in pairwise(starts):
-        ending = by_end.get(end, set())
-        named = ending if len(ending) < 2 else {get_claim(table, above, bucket)}
-        claimed |= ending & named
-    if starts and max(by_end, default=0) > starts[-1]:
-        claimed |= {get_claim(table, starts[-1], bucket) or ""} & set(batches)
-    return claimed
-
-
-def _lines(
-    batches: Sequence[ListedObject],
-    changes: Sequence[ListedObject],
-    claimed: Collection[str],
-    rows: dict[str, int],
-) -> Iterator[dict[str, Any]]:
-    """Yield what the view `<table>_objects` shows of each object."""
-    for each in batches:
-        yield {"stream": "rows", "claimed": each.key in claimed} | _line(each, rows)
-    for each in changes:
-        number = keys.parse_change_key(each.key).number
-        yield {"stream": "changes", "number": number} | _line(each, rows)
-
-
-def _line(listed: ListedObject, rows: dict[str, int]) -> dict[str, Any]:
-    return {
+    if keys.is_change_key(listed.key):
+        place = {"stream": "changes", "number": keys.parse_change_key(listed.key).number}
+    else:
+        place = {"stream": "rows", "claimed": listed.key in rows}
+    return place | {
         "key": listed.key,
         "rows": rows.get(listed.key),
         "bytes": listed.bytes,

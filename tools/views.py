@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from shared.bucket import keys
 from shared.contracts import schema
 from shared.errors import ConfigError
+from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,13 +26,14 @@ LISTINGS: Final = ".listings"  # the folder of what `<table>_objects` shows
 NOTHING: Final = "nothing.jsonl"  # an empty file in each folder: read_json fails if it finds none
 
 # What each version has besides the table's columns.
-_OWN_COLUMNS: Final = ("_deleted", "_key", "_stream", "_number")
+_OWN_COLUMNS: Final = (TOMBSTONE, "_key", "_stream", "_number")
 _TYPES: Final = {
     "smallint": "SMALLINT",
     "integer": "INTEGER",
     "bigint": "BIGINT",
     "real": "FLOAT",
     "double precision": "DOUBLE",
+    "numeric": "DOUBLE",
     "boolean": "BOOLEAN",
     "date": "DATE",
     "time without time zone": "TIME",
@@ -68,7 +70,7 @@ def create_views(table: Table, contract: Contract, folder: Path) -> list[str]:
     Args:
         table: the table.
         contract: the schema of each of its columns.
-        folder: has the objects that count under their keys, and their list in `listings/`.
+        folder: has the objects that count under their keys, and the list of all in `LISTINGS`.
 
     Raises:
         ConfigError: a column has the name of another one, or of one of the views' own.
@@ -92,16 +94,14 @@ def duckdb_type(column: Schema) -> str:
     >>> duckdb_type({"x-postgresql-type": "numeric(10,2)", "type": "number"})
     'DECIMAL(10,2)'
     """
-    declared = column[schema.POSTGRESQL_TYPE]
-    if decimal := re.fullmatch(r"numeric\((\d+),(\d+)\)", declared):
+    declared = schema.base_type(column)
+    if decimal := re.fullmatch(r"numeric\((\d+),(\d+)\)", column[schema.POSTGRESQL_TYPE]):
         digits, scale = map(int, decimal.groups())
         return f"DECIMAL({digits},{scale})" if scale <= digits <= _MOST_DIGITS else "DOUBLE"
-    if declared == "numeric" or declared.startswith("numeric("):
-        return "DOUBLE"
-    # The precision of a timestamp stands within the name: timestamp(3) without time zone.
-    known = _TYPES.get(re.sub(r"\(\d+\)", "", declared))
-    kinds = [kind for kind in schema.types(column) if kind != "null"]
-    return known or (_JSON_TYPES.get(kinds[0], "JSON") if len(kinds) == 1 else "JSON")
+    if declared in _TYPES:
+        return _TYPES[declared]
+    kinds = schema.value_types(column)
+    return _JSON_TYPES.get(kinds.pop(), "JSON") if len(kinds) == 1 else "JSON"
 
 
 def identifier(name: str) -> str:
@@ -120,11 +120,11 @@ def _history(table: Table, contract: Contract, folder: Path) -> str:
     paths = [f"{folder}/{keys.data_folder(table)}*", f"{folder}/{keys.change_folder(table)}*"]
     values = [_value(table, name, duckdb_type(column)) for name, column in contract.items()]
     return (
-        f"SELECT {', '.join(values)}, coalesce(_deleted, false) AS _deleted, _key, "
+        f"SELECT {', '.join(values)}, coalesce({TOMBSTONE}, false) AS {TOMBSTONE}, _key, "
         "if(_number IS NULL, 'rows', 'changes') AS _stream, _number "
         f"FROM (SELECT * REPLACE (substr(_key, {len(str(folder)) + 2}) AS _key), "
         r"TRY_CAST(regexp_extract(_key, '/changes/.*/(\d+)\.jsonl$', 1) AS BIGINT) AS _number "
-        f"FROM {_read_json(paths, read | {'_deleted': 'BOOLEAN'})}, filename = '_key'))"
+        f"FROM {_read_json(paths, read | {TOMBSTONE: 'BOOLEAN'})}, filename = '_key'))"
     )
 
 
@@ -132,7 +132,7 @@ def _current(table: Table, contract: Contract) -> str:
     """Return the query of the last version of each id, without the rows that are deleted."""
     columns = ", ".join(map(identifier, contract))
     return (
-        f"SELECT {columns} FROM {identifier(f'{table.name}_history')} QUALIFY NOT _deleted AND "
+        f"SELECT {columns} FROM {identifier(f'{table.name}_history')} QUALIFY NOT {TOMBSTONE} AND "
         f"row_number() OVER (PARTITION BY {identifier(table.id_column)} "
         "ORDER BY _number DESC NULLS LAST) = 1"
     )
@@ -182,7 +182,10 @@ def _exact(column: str, type_: str) -> str:
     if type_.endswith("INT") or type_ == "INTEGER":
         return f"if(contains({column}, '.'), NULL, {cast})"
     if type_.startswith("DECIMAL"):
-        scale = int(type_.rstrip(")").partition(",")[2])
+        digits, scale = map(int, re.findall(r"\d+", type_))
+        if digits == scale < _MOST_DIGITS:
+            # 0.00001 is read as 1e-05, which DuckDB refuses if no digit is before the point.
+            cast = f"TRY_CAST(TRY_CAST({column} AS DECIMAL({digits + 1},{scale})) AS {type_})"
         small = f"abs({double}) < 1e{_EXACT_DIGITS - scale}"
         return f"if({cast} = {double} AND {small}, {cast}, NULL)"
     if type_ == "DATE":

@@ -71,6 +71,7 @@ class StoredObject(NamedTuple):
 
     body: bytes
     etag: str
+    metadata: Mapping[str, str]
 
 
 class Landed(NamedTuple):
@@ -112,7 +113,7 @@ class Bucket:
         """Return an object, or None if it does not exist."""
         with self._errors("read", key):
             found = self._get(key)
-            return found and StoredObject(found["Body"].read(), found["ETag"])
+            return found and StoredObject(found["Body"].read(), found["ETag"], found["Metadata"])
 
     @contextmanager
     def open(self, key: str) -> Iterator[OpenObject | None]:

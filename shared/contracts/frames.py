@@ -156,8 +156,7 @@ def _decode(values: list[Any], expected: Schema | None) -> Any:
 
 def _decoder(expected: Schema) -> Decode:
     """Return what makes a column of its values; it returns None if one does not fit."""
-    declared = re.sub(r"\(.*?\)", "", expected[schema.POSTGRESQL_TYPE])
-    types = set(schema.types(expected)) - {"null"}
+    declared, types = schema.base_type(expected), schema.value_types(expected)
     if declared.endswith("[]") or types & {"array", "object"}:
         return _documents
     if declared in _BY_NAME:

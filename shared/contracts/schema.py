@@ -93,6 +93,21 @@ def types(schema: Schema) -> list[str]:
     return _listed(schema.get("type", list(_TYPES)))
 
 
+def value_types(schema: Schema) -> set[str]:
+    """Return the types that a value which is not null may have."""
+    return set(types(schema)) - {"null"}
+
+
+def base_type(schema: Schema) -> str:
+    """Return the type of PostgreSQL that a column has, without lengths and precisions.
+
+    >>> base_type({"x-postgresql-type": "timestamp(3) without time zone"})
+    'timestamp without time zone'
+    """
+    declared: str = schema[POSTGRESQL_TYPE]
+    return re.sub(r"\(.*?\)", "", declared)
+
+
 def _listed(types: str | list[str]) -> list[str]:
     return [types] if isinstance(types, str) else types
 

@@ -258,20 +258,23 @@ BROKEN = {
     "lines are missing": (replace(data_key(1), b'{"thing_id": 1}\n', rows="2"), data_key(1)),
     "a line is no JSON": (
         replace(change_key(2), b'{"thing_id":1}\n{"thing_id":secret\n'),
-        f"Line 2 of s3://bucket/{change_key(2)}",
+        f"s3://bucket/{change_key(2)} is altered: its line 2",
     ),
     "two halves of a line": (
         replace(data_key(1), b'{"thing_id":1\n"name":"secret"}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
     "a line has two rows": (
         replace(data_key(1), b'{"thing_id":1},{"thing_id":1}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
-    "a line is no object": (replace(data_key(1), b"[1]\n"), f"Line 1 of s3://bucket/{data_key(1)}"),
+    "a line is no object": (
+        replace(data_key(1), b"[1]\n"),
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
+    ),
     "a line has NaN": (
         replace(data_key(1), b'{"thing_id":1,"name":NaN}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
     "a line is no UTF-8": (replace(data_key(1), b'{"thing_id":1,"name":"\xff"}\n'), data_key(1)),
     "a line has no id": (replace(data_key(1), b'{"name":"secret"}\n'), data_key(1)),

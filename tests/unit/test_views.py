@@ -250,6 +250,8 @@ def test_a_bigint_is_exact(values):
     ("declared", "landed", "expected"),
     [
         ("numeric(10,2)", "3.10", "3.10"),
+        ("numeric(5,5)", "0.00001", ".00001"),
+        ("numeric(5,5)", "0.000001", None),
         ("numeric(10,2)", "1.005", None),  # the column has more decimals than its contract says
         ("numeric(10,2)", '"NaN"', None),
         ("numeric(10,2)", "123456789.00", None),

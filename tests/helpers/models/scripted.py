@@ -228,7 +228,7 @@ def body_of(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
     if content is None:
         raise s3_error("NoSuchKey", 404)
     text = json.dumps(content).encode()
-    return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag}
+    return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag, "Metadata": {}}
 
 
 def _latest_json(latest: Latest) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from shared.bucket.bucket import Bucket
 from shared.contracts.contract import load
 from shared.errors import ConfigError, LandingError, StateError
 from shared.tables import TABLES, Table
-from tests.helpers.oracle.exactly_once import content, restore
+from tests.helpers.oracle.exactly_once import restore
 from tests.helpers.oracle.pages import page, section
 from tests.helpers.oracle.queried import lines
 from tests.helpers.runs.changing import write
 from tests.helpers.runs.place import Place
+from tests.helpers.writers.tombstones import bury
 from tools import answers, query
 from tools.answers import LandedTables
 from tools.stages import function_name
@@ -61,19 +62,6 @@ def in_source(connection, sql):
     return [tuple(row) for row in rows]
 
 
-def delete(place, *ids):
-    """Delete payments, and say so in the change stream."""
-    place.execute(f"DELETE FROM payment WHERE payment_id IN ({', '.join(map(str, ids))})")
-    body = lines(*({"payment_id": row_id, "_deleted": True} for row_id in ids))
-    numbers = [
-        keys.parse_change_key(key).number
-        for key in content(place.bucket)
-        if keys.is_change_key(key) and key.startswith("changes/payment/")
-    ]
-    key = keys.format_change_key(Table("payment"), max(numbers, default=0) + 1)
-    restore(place.bucket, {key: (body, {"rows": str(len(ids))})})
-
-
 def test_what_landed_equals_the_source_row_by_row_and_to_the_cent(totesys, bucket, landed):
     place = Place(totesys, bucket, TABLES, {}, batch_rows=100, with_changes=True)
     place.run()
@@ -87,7 +75,8 @@ def test_what_landed_equals_the_source_row_by_row_and_to_the_cent(totesys, bucke
     )
     totesys_database.add_events(totesys.connect(), 20)
     place.run()
-    delete(place, 6, 9, 12)
+    place.execute("DELETE FROM payment WHERE payment_id IN (6, 9, 12)")
+    assert bury(place, "payment") == 3
     place.run()
     write(place, "INSERT INTO payment SELECT * FROM kept", "UPDATE payment SET paid = NOT paid")
     for _ in range(2):  # a scan finds that its number is taken
@@ -137,7 +126,7 @@ def test_what_no_claim_names_is_listed_and_is_no_part_of_the_table(bucket, lande
             "payment/sub/5-2026-11-26T17-55-02.jsonl": (b"x", {}),
             "changes/payment/latest.json": (b"{}", {}),
             "replays/payment/2026-11-26T17-55-02-0-5.jsonl": (b"x", {}),
-            keys.format_change_key(Table("payment"), 3): (lines({"payment_id": 4}), {}),
+            keys.format_change_key(Table("payment"), 1): (lines({"payment_id": 4}), {}),
         },
     )
     assert ask(landed, "SELECT payment_id FROM payment ORDER BY 1") == [("4",), ("5",), ("9",)]
@@ -146,7 +135,7 @@ def test_what_no_claim_names_is_listed_and_is_no_part_of_the_table(bucket, lande
         [
             *((key, "rows", None, "true", "1") for key in named),
             *((key, "rows", None, "false", None) for key in stray),
-            ("changes/payment/0000000003.jsonl", "changes", "3", None, "1"),
+            ("changes/payment/0000000001.jsonl", "changes", "1", None, "1"),
         ]
     )
     assert ask(landed, "SELECT DISTINCT bytes FROM payment_objects WHERE claimed") == [("18",)]
@@ -181,7 +170,7 @@ def test_only_what_is_named_is_read_and_only_once(bucket, landed):
     assert all_of(landed, "SELECT 1; SHOW TABLES")[0] == [("1",)]
     assert made == []
     assert all_of(landed, "SELECT sum(payment_id) AS staff_id FROM PAYMENT") == [[("14",)]]
-    assert sorted(made) == ["GetObject"] * 3 + ["ListObjectsV2"] * 3
+    assert sorted(made) == ["GetObject"] * 4 + ["ListObjectsV2"] * 4
     del made[:]
     assert all_of(landed, "FROM payment SELECT count(*)") == [[("2",)]]
     assert made == []
@@ -198,12 +187,33 @@ def test_what_was_copied_in_part_is_copied_again(bucket, landed, monkeypatch):
     assert all_of(landed, "SELECT count(*), max(payment_id) FROM payment") == [[("2", "9")]]
 
 
-def test_an_object_that_is_missing_once_it_was_listed_is_an_error(bucket, landed, monkeypatch):
-    land(bucket, 5, above=0)
-    monkeypatch.setattr(Bucket, "get", lambda *_: None)
-    change = keys.format_change_key(Table("payment"), 1)
-    restore(bucket, {change: (b"", {})})
-    with pytest.raises(StateError, match=rf"{bucket.name}/{change} was listed, and is missing"):
+LOST = {
+    "an object of the chain": "payment/5-2026-11-26T17-55-02.jsonl",
+    "a claim before others": "claims/payment/5.json",
+    "an object of the change stream": "changes/payment/0000000001.jsonl",
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_is_missing_is_an_error_that_names_it_and_no_other_answer(bucket, landed, name):
+    for above, end in ((0, 5), (5, 9), (9, 12)):
+        land(bucket, end, above=above)
+    restore(
+        bucket,
+        {
+            keys.format_change_key(Table("payment"), number): (lines({"payment_id": 5}), {})
+            for number in (1, 2)
+        },
+    )
+    bucket.client.delete_object(Bucket=bucket.name, Key=LOST[name])
+    with pytest.raises(StateError, match=rf"{bucket.name}/{LOST[name]} is missing.*Restore"):
+        all_of(landed, "FROM payment")
+
+
+def test_an_object_with_fewer_lines_than_have_landed_is_an_error(bucket, landed):
+    key = land(bucket, 5, above=0)
+    restore(bucket, {key: (lines({"payment_id": 5}), {"rows": "2"})})
+    with pytest.raises(StateError, match=rf"{key} is truncated or altered"):
         all_of(landed, "FROM payment")
 
 
