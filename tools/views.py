@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.bucket import keys
 from shared.contracts import schema
+from shared.contracts.contract import landed
 from shared.errors import ConfigError
 from shared.tables import TOMBSTONE
 
@@ -69,7 +70,7 @@ def create_views(table: Table, contract: Contract, folder: Path) -> list[str]:
 
     Args:
         table: the table.
-        contract: the schema of each of its columns.
+        contract: the schema of each column, as the source has it, with its `x-land`.
         folder: has the objects that count under their keys, and the list of all in `LISTINGS`.
 
     Raises:
@@ -81,9 +82,10 @@ def create_views(table: Table, contract: Contract, folder: Path) -> list[str]:
             f"{table.name!r} can't be queried because of the names {', '.join(taken)}: DuckDB "
             f"ignores case, and the views have columns {', '.join(_OWN_COLUMNS)} of their own."
         )
+    columns = landed(contract)
     return [
-        f"CREATE VIEW {identifier(f'{table.name}_history')} AS {_history(table, contract, folder)}",
-        f"CREATE VIEW {identifier(table.name)} AS {_current(table, contract)}",
+        f"CREATE VIEW {identifier(f'{table.name}_history')} AS {_history(table, columns, folder)}",
+        f"CREATE VIEW {identifier(table.name)} AS {_current(table, columns)}",
         f"CREATE VIEW {identifier(f'{table.name}_objects')} AS {_objects(table, folder)}",
     ]
 

@@ -30,7 +30,7 @@ class LastWords:
 
     Attributes:
         table: the table.
-        contract: the schema of each of its columns.
+        contract: the schema of each column, as the source has it, with its `x-land`.
     """
 
     table: Table

@@ -145,40 +145,73 @@ def test_the_folder_may_have_a_quote_in_its_name(tmp_path, monkeypatch):
 # Types.
 
 
-@pytest.mark.parametrize(
-    ("declared", "kinds", "expected"),
-    [
-        ("smallint", "integer", "SMALLINT"),
-        ("integer", ["integer", "null"], "INTEGER"),
-        ("bigint", "integer", "BIGINT"),
-        ("numeric(10,2)", "number", "DECIMAL(10,2)"),
-        ("numeric(38,0)", "number", "DECIMAL(38,0)"),
-        ("numeric(40,2)", "number", "DOUBLE"),
-        ("numeric(2,4)", "number", "DOUBLE"),
-        ("numeric(4,-2)", "number", "DOUBLE"),
-        ("numeric", "number", "DOUBLE"),
-        ("real", "number", "FLOAT"),
-        ("double precision", "number", "DOUBLE"),
-        ("boolean", "boolean", "BOOLEAN"),
-        ("date", "string", "DATE"),
-        ("time(3) without time zone", "string", "TIME"),
-        ("time with time zone", "string", "VARCHAR"),
-        ("timestamp(3) without time zone", "string", "TIMESTAMP"),
-        ("timestamp with time zone", "string", "TIMESTAMPTZ"),
-        ("character varying(3)", "string", "VARCHAR"),
-        ('"PaymentTypeName"', "string", "VARCHAR"),
-        ("interval", "string", "VARCHAR"),
-        ("uuid", "string", "UUID"),
-        ("bytea", "string", "BLOB"),
-        ("jsonb", ["object", "array", "string", "number", "boolean"], "JSON"),
-        ("integer[]", "array", "JSON"),
-        ("a_domain", "integer", "BIGINT"),
-        ("a_domain", ["number", "null"], "DOUBLE"),
-        ("a_domain", ["string", "number"], "JSON"),
-    ],
-)
+TYPES = [
+    ("smallint", "integer", "SMALLINT"),
+    ("integer", ["integer", "null"], "INTEGER"),
+    ("bigint", "integer", "BIGINT"),
+    ("numeric(10,2)", "number", "DECIMAL(10,2)"),
+    ("numeric(38,0)", "number", "DECIMAL(38,0)"),
+    ("numeric(40,2)", "number", "DOUBLE"),
+    ("numeric(2,4)", "number", "DOUBLE"),
+    ("numeric(4,-2)", "number", "DOUBLE"),
+    ("numeric", "number", "DOUBLE"),
+    ("real", "number", "FLOAT"),
+    ("double precision", "number", "DOUBLE"),
+    ("boolean", "boolean", "BOOLEAN"),
+    ("date", "string", "DATE"),
+    ("time(3) without time zone", "string", "TIME"),
+    ("time with time zone", "string", "VARCHAR"),
+    ("timestamp(3) without time zone", "string", "TIMESTAMP"),
+    ("timestamp with time zone", "string", "TIMESTAMPTZ"),
+    ("character varying(3)", "string", "VARCHAR"),
+    ('"PaymentTypeName"', "string", "VARCHAR"),
+    ("interval", "string", "VARCHAR"),
+    ("uuid", "string", "UUID"),
+    ("bytea", "string", "BLOB"),
+    ("jsonb", ["object", "array", "string", "number", "boolean"], "JSON"),
+    ("integer[]", "array", "JSON"),
+    ("numeric(10,2)[]", ["array", "null"], "JSON"),
+    ("a_domain", "integer", "BIGINT"),
+    ("a_domain", ["number", "null"], "DOUBLE"),
+    ("a_domain", ["string", "number"], "JSON"),
+]
+
+
+@pytest.mark.parametrize(("declared", "kinds", "expected"), TYPES)
 def test_a_column_has_the_type_that_its_contract_says(declared, kinds, expected):
     assert duckdb_type({"x-postgresql-type": declared, "type": kinds}) == expected
+
+
+@pytest.mark.parametrize(("declared", "kinds"), [(declared, kinds) for declared, kinds, _ in TYPES])
+def test_what_is_hashed_is_text_whatever_it_was(declared, kinds):
+    column = {"x-postgresql-type": declared, "type": kinds, "x-land": "hash"}
+    hashes = ["0" * 63 + "1", "1e" + "2" * 62, None]
+    rows = [{"thing_id": number, "value": text} for number, text in enumerate(hashes)]
+    objects = {FIRST: lines(*rows), change_key(1): lines({"thing_id": 2, "value": "f" * 64})}
+    with queried(THING, CONTRACT | {"value": column}, objects) as duck:
+        found = duck.sql("SELECT value FROM thing ORDER BY thing_id")
+        assert [*map(str, found.types)] == ["VARCHAR"]
+        assert found.fetchall() == [(hashes[0],), (hashes[1],), ("f" * 64,)]
+        assert duck.sql("SELECT count(*) FROM thing_history WHERE value IS NULL").fetchall() == [
+            (1,)
+        ]
+
+
+def test_what_is_dropped_is_in_no_view_even_if_it_landed_before():
+    names = {"name": CONTRACT["name"] | {"x-land": "drop"}}
+    objects = {FIRST: lines({"thing_id": 1, "name": "Ada"}), change_key(1): lines({"thing_id": 2})}
+    with queried(THING, CONTRACT | names, objects) as duck:
+        assert duck.sql("FROM thing ORDER BY 1").fetchall() == [(1,), (2,)]
+        history = duck.sql("FROM thing_history")
+        assert history.columns == ["thing_id", "_deleted", "_key", "_stream", "_number"]
+        assert "Ada" not in str(history.fetchall())
+
+
+def test_a_column_called_like_a_tombstone_is_refused_even_if_it_is_dropped(tmp_path):
+    """The lines from before have it, and would delete rows."""
+    deleted = {"_deleted": {"x-postgresql-type": "boolean", "type": "boolean", "x-land": "drop"}}
+    with pytest.raises(ConfigError, match="because of the names _deleted"):
+        create_views(THING, CONTRACT | deleted, tmp_path)
 
 
 def test_the_guide_says_which_types_there_are():

@@ -6,21 +6,26 @@ import hmac
 import json
 import re
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from local.totesys.database import HASH_KEY
 from services.ingestion import Range, get_table_data, replay
 from services.ingestion.handler import lambda_handler
+from shared.bucket import read_new
 from shared.errors import ConfigError, IngestionError, SourceError
 from shared.postgres import statement
-from shared.tables import TABLES
+from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import content
+from tests.helpers.oracle.frames import assert_same
 from tests.helpers.oracle.pages import blocks, page
 from tests.helpers.runs.changing import write
 from tests.helpers.runs.lambda_context import CONTEXT
 from tests.helpers.runs.place import Place
+from tools.answers import LandedTables
 
 GUIDE = page("docs/personal-data.md")
 SCHEMA = """
@@ -63,6 +68,16 @@ def place(database, bucket, x_land):
     with closing(database.connect()) as connection:
         x_land("thing", connection, phone="drop", name="hash", born="hash", number="hash")
     return place
+
+
+def ask_all(sql, bucket, folder):
+    """Return the columns and the rows that `make query` shows."""
+    with (
+        TemporaryDirectory(dir=folder) as copies,
+        closing(LandedTables([Table("thing")], bucket, Path(copies))) as landed_tables,
+    ):
+        [answer] = landed_tables.ask(sql)
+        return list(answer.headings), list(answer.rows)
 
 
 @pytest.fixture
@@ -171,6 +186,31 @@ def test_rows_that_had_landed_before_land_once_more_as_the_guide_says(place, lin
     found = lines()
     assert [set(line) for line in found["thing"]] == [{"thing_id", "name", "born", "number"}] * 3
     assert [line["city"] for line in found["changes"]] == [hash_of("Leeds")] * 3
+
+
+def test_consumers_get_hashes_as_text_and_nothing_of_what_is_dropped(
+    place, lines, x_land, tmp_path
+):
+    write(place, INSERT.format(1, 3))
+    place.run()
+    write(place, "UPDATE thing SET number = 1, born = '1900-01-01' WHERE thing_id = 2")
+    assert place.run()["tables"]["thing"]["changes"] == 1
+    lines()
+    with closing(place.session()) as connection:
+        expected = get_table_data("thing", 0, connection, hash_key=HASH_KEY)
+    assert expected["number"][1] == hash_of("1.00")
+    upserts = read_new("thing", None, place.bucket.client, place.bucket.name).upserts
+    assert_same(upserts, expected)
+    assert ask_all("SELECT * FROM thing ORDER BY 1", place.bucket, tmp_path) == (
+        list(expected),
+        [(str(row[0]), *row[1:]) for row in expected.itertuples(index=False, name=None)],
+    )
+    x_land("thing", city="drop")  # it has landed, and is handed out no more
+    upserts = read_new("thing", None, place.bucket.client, place.bucket.name).upserts
+    assert_same(upserts, expected.drop(columns="city"))
+    names, rows = ask_all("SELECT * FROM thing_history", place.bucket, tmp_path)
+    assert "city" not in names
+    assert "Leeds" not in str(rows)
 
 
 def test_the_role_needs_no_more_than_the_guide_grants(totesys, bucket, x_land):
