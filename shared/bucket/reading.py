@@ -83,7 +83,8 @@ def read_new(
     `get_table_data` returns them: money is Decimal, timestamps are datetime64[us]. A column that
     was added later is null in older rows. JSON documents are text. Rows that break their contract
     have landed, too: a column that the contract does not know comes last, and holds objects as JSON
-    has them; a column in which a value does not fit the type holds such objects, too.
+    has them; a column in which a value does not fit the type holds such objects, too. A column that
+    the contract drops by `x-land` is left out, and one that it hashes is text.
 
     If nothing is new, there are no upserts and no deletions, the checkpoint is the one given, and
     this took two requests. Rows of `replays/` are not read: if they have changed since they landed,
