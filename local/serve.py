@@ -68,6 +68,7 @@ def _commands(stage: LocalStage) -> list[tuple[str, str]]:
         ("python -m local.show sales_order", "the keys of a table's objects"),
         ("python -m local.show sales_order/latest.json", "an object"),
         ("make status STAGE=local", "watermarks beside what the source has"),
+        ("make query STAGE=local SQL='FROM currency'", "what has landed, with SQL"),
         ("make ingest STAGE=local", "call the deployed code"),
         ("npx sls invoke local -f ingest --stage local", "run the working tree's code"),
         ("npx sls logs -f ingest --stage local", "the log of the deployed code"),

@@ -12,6 +12,7 @@ from shared import telemetry
 from shared.clients import s3_client
 from shared.errors import explained
 from shared.events import requested_tables
+from shared.postgres.credentials import get_credentials
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
 from shared.tables import tables_without_changes
@@ -84,7 +85,10 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         tables_without_changes(settings.without_changes),
     )
     with database_session(settings) as connection:
-        summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
+        key = get_credentials(settings.db_secret_id).hash_key
+        summary = ingest(
+            tables, s3_client(), connection, settings.bucket_name, limits, hash_key=key
+        )
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
     return summary | {"deleted": summary["deleted"] if settings.tombstones else []}
@@ -96,7 +100,13 @@ def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -
     wanted, left = requested_range(event), _seconds_left(context)
     with database_session(settings) as connection:
         done = replay(
-            wanted, s3_client(), connection, settings.bucket_name, settings.batch_rows, left
+            wanted,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            settings.batch_rows,
+            left,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
         )
     return {"more": False, "replay": done}
 

@@ -14,6 +14,7 @@ from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
 from shared.bucket.position import find_position
 from shared.contracts.check import Inspector
+from shared.contracts.contract import personal_data
 from shared.errors import EventError
 from shared.jsonlines import render
 from shared.postgres.reader import read_settled_rows
@@ -71,6 +72,8 @@ def replay(
     bucket_name: str,
     batch_rows: int,
     seconds_left: Callable[[], float],
+    *,
+    hash_key: str | None = None,
 ) -> dict[str, Any]:
     """Land rows again that have landed before, under `replays/`, in batches.
 
@@ -81,21 +84,23 @@ def replay(
         bucket_name: the bucket to land in.
         batch_rows: how many rows an object holds at most.
         seconds_left: returns how long this may go on; no batch is begun once it returns 0.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Returns:
         `rows`, `bytes` and `keys` that landed; `to_row_id`, which is the watermark if more was
         asked for; and `next_from_row_id` to continue from if time was up, else None.
 
     Raises:
-        SourceError, SourceUnavailableError: see `get_table_data`.
+        ConfigError, SourceError, SourceUnavailableError: see `get_table_data`.
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
     """
     table, bucket = Table(wanted.table), Bucket(client, bucket_name)
+    personal = personal_data(table, hash_key)
     inspector, timestamp = Inspector(table), keys.timestamp_now()
     end = min(wanted.to_row_id, find_position(table, bucket).row_id)
     above, landed = wanted.from_row_id, list[Landed]()
     while above < end and seconds_left() > 0:
-        batch = read_settled_rows(table, above, end, connection, batch_rows)
+        batch = read_settled_rows(table, above, end, connection, batch_rows, personal=personal)
         inspector.inspect(batch)
         up_to = batch.last_id if batch.more else end
         if len(batch.rows):

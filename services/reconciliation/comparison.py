@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from services.reconciliation.landed import Link
     from shared.bucket.bucket import Bucket
+    from shared.personal import PersonalData
     from shared.tables import Table
 
 
@@ -76,6 +77,7 @@ class Comparison:
         with_changes: bool,
         with_listing: bool,
         today: int,
+        personal: PersonalData,
     ) -> None:
         """Look at the bucket, in the order that the module explains.
 
@@ -84,7 +86,7 @@ class Comparison:
             UnlistedError: see `follow_streams`.
         """
         self._table, self._bucket, self._connection = table, bucket, connection
-        self._today = today
+        self._today, self._personal = today, personal
         self._started = time.monotonic()
         self._state = get_change_state(table, bucket) if with_changes else None
         self._store = Store(table, bucket)
@@ -119,7 +121,9 @@ class Comparison:
         if self._state:
             # An object may be lost, but its number is taken.
             number = max(self._state.number, streams.changes.number)
-            self.corrections = Corrections(self._state, number, self._bucket, self._connection)
+            self.corrections = Corrections(
+                self._state, number, self._bucket, self._connection, self._personal
+            )
         for part in parts:
             findings.faults += faults_of(part)
             self._faulty += part.faulty
@@ -157,7 +161,9 @@ class Comparison:
             )
             return
         batches, bucket = self._streams.batches, self._bucket
-        proof = ValueProof(self._table, mark, batches, self._store, bucket, self._connection)
+        proof = ValueProof(
+            self._table, mark, batches, self._store, bucket, self._connection, self._personal
+        )
         done = proof.run(self._today, days, is_time_left)
         findings.proved, findings.days_behind = done.rows, done.days_behind
         findings.differing, findings.differing_columns = done.differing, done.columns

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
     from shared.jsonlines import Lines
+    from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -56,7 +57,12 @@ class Corrections:
     """
 
     def __init__(
-        self, state: ChangeState, number: int, bucket: Bucket, connection: Connection
+        self,
+        state: ChangeState,
+        number: int,
+        bucket: Bucket,
+        connection: Connection,
+        personal: PersonalData,
     ) -> None:
         """Look at the database and the stream; the source is to be compared after that.
 
@@ -65,12 +71,14 @@ class Corrections:
             number: of the last object that the comparison knows.
             bucket: the bucket.
             connection: a session of the database.
+            personal: which columns of the table must not land as they are.
 
         Raises:
             SourceError, SourceUnavailableError: see `read_survey`.
             LandingError, LandingUnavailableError: see `Bucket`.
         """
         self._table, self._bucket, self._connection = state.table, bucket, connection
+        self._personal = personal
         seen = read_survey([state.table], connection, with_ids=False)
         self.mark: Mark | None = seen.marks.get(state.table.name)
         self._declared = seen.declared.get(state.table.name, ())
@@ -128,7 +136,8 @@ class Corrections:
             SourceError, SourceUnavailableError: see `read_rows_of`.
             LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
-        return sum(map(self._put, _rows(ids, self._table, self._connection)))
+        rows = _rows(ids, self._table, self._connection, self._personal)
+        return sum(map(self._put, rows))
 
     def save(self) -> None:
         """Let the stream's latest.json say which object is the last, and nothing else new.
@@ -186,7 +195,9 @@ def _tombstones(ids: Ids, table: Table) -> Iterator[Lines]:
         yield Lines(len(some), "".join(f"{start}{row_id}{end}" for row_id in some).encode())
 
 
-def _rows(ids: Ids, table: Table, connection: Connection) -> Iterator[Lines]:
+def _rows(
+    ids: Ids, table: Table, connection: Connection, personal: PersonalData
+) -> Iterator[Lines]:
     if not len(ids):
         return
     from shared.jsonlines import render  # imports pandas
@@ -194,7 +205,7 @@ def _rows(ids: Ids, table: Table, connection: Connection) -> Iterator[Lines]:
 
     above = 0
     while len(ids := ids[ids > above]):
-        batch = read_rows_of(table, ids[:_LINES].tolist(), above, connection)
+        batch = read_rows_of(table, ids[:_LINES].tolist(), above, connection, personal)
         above = batch.last_id if batch.more else int(ids[:_LINES][-1])
         if len(batch.rows):
             yield render(batch.rows)

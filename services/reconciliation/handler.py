@@ -14,6 +14,7 @@ from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
 from shared.errors import EventError, PipelineError, explained, run_error
 from shared.events import requested_tables
+from shared.postgres.credentials import get_credentials
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
 from shared.tables import tables_without_changes
@@ -158,6 +159,7 @@ def _reconcile(
             is_time_left=lambda: milliseconds_left() > 0,
             proof_days=settings.proof_days,
             is_time_to_prove=lambda: milliseconds_left() > until,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
         )
     report.log(findings)
     return findings

@@ -10,6 +10,7 @@ from services.reconciliation.listing import UnlistedError
 from services.reconciliation.store import OvertakenError
 from shared.bucket.bucket import Bucket
 from shared.bucket.compared import save_compared
+from shared.contracts.contract import personal_data
 from shared.errors import UnfinishedError
 from shared.tables import Table
 
@@ -43,6 +44,7 @@ def reconcile(
     proof_days: int = 30,
     is_time_to_prove: Callable[[], bool] = _always,
     today: date | None = None,
+    hash_key: str | None = None,
 ) -> Findings:
     """Compare a table with what has landed of it, and correct its change stream.
 
@@ -61,13 +63,16 @@ def reconcile(
         proof_days: in how many days the values of all rows are to be proved.
         is_time_to_prove: asked before values are read; a later call continues there.
         today: the day, by which it is known whose turn it is; by default that of the clock, in UTC.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Raises:
+        ConfigError: the table's contract is not valid, or hashes a column and there is no key.
         SourceError, SourceUnavailableError: see `read_ids`.
         LandingError, LandingUnavailableError, StateError: see `find_position`.
         UnfinishedError: there was no time to read all that is new in the bucket.
     """
     bucket, known = Bucket(client, bucket_name), Table(table)
+    personal = personal_data(known, hash_key)
     day = (today or datetime.now(UTC)).toordinal()
     comparison: Comparison | None = None
     for _ in range(_ATTEMPTS):
@@ -79,6 +84,7 @@ def reconcile(
                 with_changes=with_changes,
                 with_listing=with_listing,
                 today=day,
+                personal=personal,
             )
             comparison.run(is_time_left)
             if not with_deletes or _correct(comparison, known, bucket, accept_deletes):

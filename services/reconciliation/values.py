@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.reconciliation.listing import Listed
     from services.reconciliation.store import Store
     from shared.bucket.bucket import Bucket
+    from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -74,6 +75,7 @@ class ValueProof:
         store: Store,
         bucket: Bucket,
         connection: Connection,
+        personal: PersonalData,
     ) -> None:
         """Prepare it.
 
@@ -84,8 +86,10 @@ class ValueProof:
             store: its inventory, up to the last object of the change stream.
             bucket: the bucket.
             connection: a session of the database.
+            personal: which columns of the table must not land as they are.
         """
         self._table, self._mark, self._batches = table, mark, batches
+        self._personal = personal
         self._store, self._bucket, self._connection = store, bucket, connection
         self._rows, self._differing = 0, [NO_IDS]
         self._columns: set[str] = set()
@@ -160,7 +164,15 @@ class ValueProof:
         from shared.jsonlines import render  # imports pandas
         from shared.postgres.reader import read_old_rows
 
-        batch = read_old_rows(self._table, above, up_to, self._mark, self._connection, _BATCH_ROWS)
+        batch = read_old_rows(
+            self._table,
+            above,
+            up_to,
+            self._mark,
+            self._connection,
+            _BATCH_ROWS,
+            self._personal,
+        )
         read = _Read(np.array(batch.ids, np.int64), render(batch.rows).body.split(b"\n")[:-1])
         return read, batch.last_id if batch.more else up_to
 

@@ -71,6 +71,7 @@ class StoredObject(NamedTuple):
 
     body: bytes
     etag: str
+    metadata: Mapping[str, str]
 
 
 class Landed(NamedTuple):
@@ -87,6 +88,7 @@ class ListedObject(NamedTuple):
     key: str
     etag: str
     modified: datetime
+    bytes: int
 
 
 class OpenObject(NamedTuple):
@@ -111,7 +113,7 @@ class Bucket:
         """Return an object, or None if it does not exist."""
         with self._errors("read", key):
             found = self._get(key)
-            return found and StoredObject(found["Body"].read(), found["ETag"])
+            return found and StoredObject(found["Body"].read(), found["ETag"], found["Metadata"])
 
     @contextmanager
     def open(self, key: str) -> Iterator[OpenObject | None]:
@@ -132,7 +134,9 @@ class Bucket:
     def look_up(self, key: str) -> ListedObject | None:
         """Return an object as it would be listed, or None if it does not exist."""
         found = self._head(key)
-        return found and ListedObject(key, found["ETag"], found["LastModified"])
+        return found and ListedObject(
+            key, found["ETag"], found["LastModified"], found["ContentLength"]
+        )
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
         """Yield the keys directly in a folder (`address/`), not those in its subfolders.
@@ -145,7 +149,7 @@ class Bucket:
     def list(self, folder: str, after: str = "") -> Iterator[ListedObject]:
         """Yield the objects directly in a folder, as `keys` does their keys."""
         for entry in self._entries(folder, after):
-            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
+            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"], entry["Size"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.

@@ -55,19 +55,20 @@ def commands(explained: list[str]) -> list[str]:
 
 def test_every_command_to_paste_runs(stage: LocalStage, explained: list[str]):
     printed = commands(explained)
-    assert len(printed) == 9
+    assert len(printed) == 10
     said = {}
     for command in printed:
         if command == "npx sls deploy --stage local":
             continue  # takes a minute; test_away_and_back deploys again
         said[command] = pasted(explained, command.replace(" totesys", " totesys -c 'SELECT 41+1'"))
-    by_table, keys, latest, status, called, invoked, logs, psql = said.values()
+    by_table, keys, latest, status, queried, called, invoked, logs, psql = said.values()
     assert len(by_table.splitlines()) == 1 + len(TABLES)
     key = stage.landed.keys("sales_order")[-1]
     assert key in by_table
     assert key in keys.splitlines()
     assert latest.encode() == stage.landed.read("sales_order/latest.json")
     assert key in status
+    assert {"GBP", "USD", "EUR"} <= {line.split()[1] for line in queried.splitlines()[1:]}
     assert "succeeded after" in called
     assert '"tables": {' in invoked
     assert "Run ended" in logs

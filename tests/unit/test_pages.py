@@ -165,7 +165,7 @@ def test_every_link_leads_somewhere(name):
 
 
 def test_every_page_can_be_reached_from_readme():
-    linked = set(re.findall(r"\]\(([\w/.]+)", README))
+    linked = set(re.findall(r"\]\(([\w/.-]+)", README))
     assert set(PAGES) - {"README.md"} <= linked
 
 
@@ -343,7 +343,12 @@ def test_the_checks_are_those_that_are_made_and_so_are_the_permissions():
     names = {"credentials", "settings", "secret form", "database", "bucket", "stack"}
     for path in (ROOT / "tools/checks").glob("*.py"):
         module = vars(import_module(f"tools.checks.{path.stem}"))
-        names.update(*(module.get(each, ()) for each in ("CHECKS", "OF_STAGE", "OF_SOURCE")))
+        names.update(
+            *(
+                module.get(each, ())
+                for each in ("CHECKS", "OF_STAGE", "OF_CREDENTIALS", "OF_SOURCE")
+            )
+        )
     listed, allowed = section(OPERATING, "Check the preconditions").split("Whoever runs it needs")
     assert sorted(set(first_cells(listed)) - {"JSON=1"}) == sorted(names)
     assert set(re.findall(r"`([a-z0-9]+:\w+)`", allowed)) == set(ACTIONS.values())
