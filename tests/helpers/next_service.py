@@ -46,6 +46,12 @@ def schema() -> str:
     return text
 
 
+def text_of(path: str) -> str:
+    """Return what the page puts into a file, or appends to it."""
+    [text] = [step.text for step in steps() if step.path == path]
+    return text
+
+
 def copy_service(folder: Path) -> None:
     """Copy what is deployed into a new folder, without the next service."""
     folder.mkdir()
