@@ -258,14 +258,53 @@ def test_what_is_taken_out_of_the_template_is_no_longer_fired(aws: LocalAws):
     assert len(stack.events("First", 1)) == 1
 
 
-def test_what_can_not_be_fired_is_not_deployed(aws: LocalAws):
-    mapping = resource("AWS::Lambda::EventSourceMapping", FunctionName={"Ref": "Function"},
-                       EventSourceArn="arn:aws:sqs:eu-west-2:123456789012:queue")  # fmt: skip
-    resources = {"Function": function(FunctionName="never"), "Mapping": mapping}
+MAPPING = resource(
+    "AWS::Lambda::EventSourceMapping",
+    FunctionName={"Ref": "Function"},
+    EventSourceArn="arn:aws:sqs:eu-west-2:123456789012:queue",
+)
+
+
+def function_names(aws: LocalAws) -> set[str]:
+    return {each["FunctionName"] for each in aws.client("lambda").list_functions()["Functions"]}
+
+
+def test_a_stack_with_what_can_not_be_fired_is_not_created(aws: LocalAws):
+    resources = {"Function": function(FunctionName="never"), "Mapping": MAPPING}
     with pytest.raises(ClientError) as refused:
         Deployed(aws, resources, "refused")
     said = str(refused.value)
     assert "- Mapping (AWS::Lambda::EventSourceMapping) starts Function" in said
     assert "Use one of these, or" in said
-    names = [each["FunctionName"] for each in aws.client("lambda").list_functions()["Functions"]]
-    assert "never" not in names
+    assert "never" not in function_names(aws)
+
+
+def test_an_update_with_what_can_not_be_fired_is_rolled_back(aws: LocalAws):
+    resources = {"Function": function(), "OursRule": rule("Function", OF_OURS)}
+    stack = Deployed(aws, resources, "updated")
+    more = {"Second": function(FunctionName="never"), "Mapping": MAPPING}
+    template = json.dumps({"Resources": resources | more})
+    stack.client.update_stack(StackName="updated", TemplateBody=template)
+    [described] = stack.client.describe_stacks(StackName="updated")["Stacks"]
+    assert described["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    events = stack.client.describe_stack_events(StackName="updated")["StackEvents"]
+    assert [each for each in events if "can't fire" in each.get("ResourceStatusReason", "")]
+    assert "never" not in function_names(aws)
+    put = {"Source": "ours", "DetailType": "any", "Detail": "{}"}
+    aws.client("events").put_events(Entries=[put])
+    assert len(stack.events("Function", 1)) == 1
+
+
+def test_what_a_condition_leaves_out_is_not_refused(aws: LocalAws):
+    template = {
+        "Parameters": {"Real": {"Type": "String", "Default": "false"}},
+        "Conditions": {
+            "IsReal": {"Fn::Equals": [{"Ref": "Real"}, "true"]},
+            "IsRealToo": {"Fn::And": [{"Condition": "IsReal"}, {"Condition": "IsReal"}]},
+        },
+        "Resources": {"Function": function(), "Mapping": MAPPING | {"Condition": "IsRealToo"}},
+    }
+    client = aws.client("cloudformation")
+    client.create_stack(StackName="conditional", TemplateBody=json.dumps(template))
+    [described] = client.describe_stacks(StackName="conditional")["Stacks"]
+    assert described["StackStatus"] == "CREATE_COMPLETE"

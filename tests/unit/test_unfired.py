@@ -40,6 +40,7 @@ def rule(pattern: Any = None, arn: Any = FUNCTION, **more: Any) -> list[str]:
          {"OnFailure": {"Destination": FUNCTION}}),
         ("AWS::Scheduler::Schedule", "Target", {"Arn": {"Fn::GetAtt": "Function.Arn"}}),
         ("AWS::SNS::Subscription", "Endpoint", FUNCTION),
+        ("AWS::SNS::Topic", "Subscription", [{"Endpoint": FUNCTION, "Protocol": "lambda"}]),
         ("AWS::Pipes::Pipe", "Target", FUNCTION),
         ("AWS::Logs::SubscriptionFilter", "DestinationArn", FUNCTION),
         ("AWS::CloudWatch::Alarm", "AlarmActions", [FUNCTION]),
