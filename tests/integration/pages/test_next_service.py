@@ -24,6 +24,7 @@ from tests.helpers import next_service
 from tests.helpers.cases import as_long
 from tests.helpers.faults.steps import PausedRun, on_every_step
 from tests.helpers.oracle.landed import data_keys
+from tests.helpers.oracle.pages import ROOT
 from tests.helpers.oracle.policies import grants_of, recorded, refused, spare
 from tests.helpers.runs.place import Died, Place
 from tests.helpers.writers.tombstones import bury
@@ -45,7 +46,7 @@ def handler(tmp_path_factory):
         yield import_module("services.warehouse.handler")
     for name in ("services.warehouse", "services.warehouse.handler"):
         del sys.modules[name]
-    del services.warehouse
+    del vars(services)["warehouse"]
 
 
 @pytest.fixture
@@ -224,8 +225,8 @@ def test_its_own_tests_and_the_linters_find_nothing(tmp_path):
     next_service.copy_service(folder)
     for name in ("benchmarks", "docs", "local", "tests", "tools"):
         ignored = shutil.ignore_patterns("__pycache__", "node_modules")
-        shutil.copytree(next_service.ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(next_service.ROOT / "pyproject.toml", folder)
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
     next_service.add_to(folder)
     for command in (
         ["pytest", "tests/integration/warehouse", "tests/unit/test_architecture.py"],
