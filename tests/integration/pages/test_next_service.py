@@ -21,7 +21,7 @@ from shared.clients import s3_client
 from shared.errors import SourceError, StateError
 from shared.postgres.session import database_session
 from tests.helpers import next_service
-from tests.helpers.cases import as_long
+from tests.helpers.cases import one_in
 from tests.helpers.faults.steps import PausedRun, on_every_step
 from tests.helpers.oracle.landed import data_keys
 from tests.helpers.oracle.pages import ROOT
@@ -142,11 +142,11 @@ def dying_at(number):
     return step
 
 
-@pytest.mark.parametrize("stride", [23, as_long(1)])
-def test_a_call_may_die_anywhere(place, warehouse, totesys, handler, stride):
+@pytest.mark.parametrize("first", one_in(23, range(23)))
+def test_a_call_may_die_anywhere(place, warehouse, totesys, handler, first):
     call(handler)
     deaths = 0
-    for number in count(0, stride):
+    for number in count(first, 23):
         change(place, 1 + 15 * (number % 15))
         try:
             call(handler, dying_at(number))
@@ -159,22 +159,22 @@ def test_a_call_may_die_anywhere(place, warehouse, totesys, handler, stride):
     assert rows(warehouse) == rows(totesys.connect())
 
 
-@pytest.mark.parametrize("stride", [13, as_long(1)])
-def test_calls_may_overlap(place, warehouse, totesys, handler, stride):
+@pytest.mark.parametrize("before", one_in(13, range(13)))
+def test_calls_may_overlap(place, warehouse, totesys, handler, before):
     source = totesys.connect()
     with ThreadPoolExecutor(1) as executor:
-        for number in count(0, stride):
+        for number in count(before, 13):
             change(place, 1 + 15 * (number % 15))
-            first = PausedRun(partial(call, handler))
-            is_paused = first.advance(number)
+            paused = PausedRun(partial(call, handler))
+            is_paused = paused.advance(number)
             change(place, 9 + 15 * (number % 15))
             second = executor.submit(handler.lambda_handler, {}, None)
-            first.finish()
+            paused.finish()
             second.result()
             assert rows(warehouse) == rows(source)
             if not is_paused:
                 break
-    assert number > stride
+    assert number > 13
 
 
 def test_what_fails_is_named_and_leaves_everything_as_it_was(
