@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,19 @@ def test_a_tick_says_what_is_new_and_what_changed(stage: LocalStage, capsys):
     said = tick(stage, capsys)
     assert "payment 1" in said
     assert said.endswith(" new; currency 2 changed")
+
+
+def test_functions_are_called_when_their_schedule_says(stage: LocalStage):
+    assert stage.run().status == "SUCCEEDED"
+    functions, alarms = serve.ScheduledFunctions(stage), LiveAlarms(stage)
+    now = datetime.now(UTC)
+    night = now.replace(hour=2, minute=15, second=0, microsecond=0)
+    night += timedelta(days=night <= now)
+    assert functions.call_due(night - timedelta(seconds=1), alarms) == []
+    said = [f"{stage.reconcile_name} succeeded: cron(15 2 * * ? *)"]
+    assert functions.call_due(night, alarms) == said
+    assert functions.call_due(night, alarms) == []
+    assert functions.call_due(night + timedelta(days=1), alarms) == said
 
 
 def test_what_is_asked_for_and_is_not_there(explained: list[str]):

@@ -212,7 +212,7 @@ def test_alarms_on_our_metrics_watch_what_the_filters_count(caught_up: LocalStag
 def test_schedule_starts_the_state_machine_for_all_tables(stage: LocalStage):
     (target,) = scheduled(stage.aws.client("events"))
     assert target.schedule == "rate(10 minutes)"
-    assert target.state_machine_arn == stage.state_machine_arn
+    assert target.arn == stage.state_machine_arn
     assert json.loads(target.text) == {}
 
 
