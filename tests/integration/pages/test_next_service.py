@@ -26,8 +26,8 @@ from tests.helpers.faults.steps import PausedRun, on_every_step
 from tests.helpers.oracle.landed import data_keys
 from tests.helpers.oracle.pages import ROOT
 from tests.helpers.oracle.policies import grants_of, recorded, refused, spare
-from tests.helpers.runs.place import Died, Place
 from tests.helpers.runs.changing import bury
+from tests.helpers.runs.place import Died, Place
 from tests.integration.bucket.test_policies import BY_LAMBDA, values
 
 REPORT = "SELECT pg_stat_force_next_flush()"
