@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.reconciliation.contents import NO_IDS, Ids
+from services.reconciliation.ids import NO_IDS, Ids
 from services.reconciliation.inventory import Proved, Shard, Summary
 from services.reconciliation.landed import Fault, Link, get_links, get_side_by_side
 from services.reconciliation.listing import UnlistedError

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.reconciliation.chain import Chain, Part, faults_of
-from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.corrections import Corrections
-from services.reconciliation.extras import read_changes
 from services.reconciliation.findings import Findings
+from services.reconciliation.ids import NO_IDS, Ids, only_once, split, without
 from services.reconciliation.inventory import Shard
 from services.reconciliation.landed import Fault, drop_landed
 from services.reconciliation.listing import UnlistedError
+from services.reconciliation.said import read_changes
 from services.reconciliation.source_ids import (
     count_without_id,
     read_digest,
@@ -209,14 +209,14 @@ class Comparison:
         self.rows += len(ids) + len(extras)
         bounds = summary.lowest, summary.up_to
         for last, in_source in read_ids(self._table, *bounds, self._connection):
-            here, ids = _split(ids, last)
-            elsewhere, extras = _split(extras, last)
-            surplus = _without(here, in_source)
-            doubled = surplus[np.isin(surplus, _only_once(in_source))]
+            here, ids = split(ids, last)
+            elsewhere, extras = split(extras, last)
+            surplus = without(here, in_source)
+            doubled = surplus[np.isin(surplus, only_once(in_source))]
             findings.faults += self._doubled(doubled)
             findings.rows_landed += len(here) - len(doubled)
             findings.rows_in_source += len(in_source)
-            missing = _without(in_source, here)
+            missing = without(in_source, here)
             nowhere = missing[~np.isin(missing, elsewhere)]
             findings.elsewhere += len(missing) - len(nowhere)
             came_back = np.isin(nowhere, shard.gone)
@@ -267,30 +267,5 @@ class Comparison:
         since = corrections.done if corrections else None
         # Of the rows that share an id, as many have landed as `beside` has.
         still = read_still_there(self._table, np.unique(ids), self._connection, since)
-        there = _without(still, beside)
-        return _without(ids, _without(ids, there))
-
-
-def _split(ids: Ids, last: int) -> tuple[Ids, Ids]:
-    """Return the ids up to the last one, and those above."""
-    until = np.searchsorted(ids, last, side="right")
-    return ids[:until], ids[until:]
-
-
-def _only_once(ids: Ids) -> Ids:
-    """Return those ids that occur only once."""
-    distinct, times = np.unique(ids, return_counts=True)
-    once: Ids = distinct[times == 1]
-    return once
-
-
-def _without(rows: Ids, others: Ids) -> Ids:
-    """Return the ids of the rows that have no counterpart among others, both ascending.
-
-    >>> _without(np.array([1, 2, 2, 2, 3]), np.array([2, 3, 4]))
-    array([1, 2, 2])
-    """
-    # The n-th row of an id has a counterpart if others have at least n rows of it.
-    occurrence = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    counterpart = np.searchsorted(others, rows) + occurrence
-    return rows[counterpart >= np.searchsorted(others, rows, side="right")]
+        there = without(still, beside)
+        return without(ids, without(ids, there))

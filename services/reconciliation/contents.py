@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids, Prints
 from shared.json_reader import parse_line
 from shared.tables import TOMBSTONE
 
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket
 
-type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
-type Prints = np.ndarray[tuple[int], np.dtype[np.uint64]]
-
-NO_IDS: Ids = np.empty(0, np.int64)
-NO_PRINTS: Prints = np.empty(0, np.uint64)
-
-# One above the lowest bigint, for which SQL has no literal.
-LOWEST_ID = 1 - 2**63
 _INT64 = range(-(2**63), 2**63)
 
 

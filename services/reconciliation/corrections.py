@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pg8000.native import Connection
 
-    from services.reconciliation.contents import Ids
+    from services.reconciliation.ids import Ids
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
     from shared.jsonlines import Lines

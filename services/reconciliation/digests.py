@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from services.reconciliation.contents import Ids
+    from services.reconciliation.ids import Ids
 
 # Two primes below 2^31, so that no product exceeds a bigint, and a multiplier that parts
 # neighbours. The square is there because a sum of what is linear would follow from the sum of ids.

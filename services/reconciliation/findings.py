@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.reconciliation.contents import NO_IDS, Ids
+from services.reconciliation.ids import NO_IDS, Ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

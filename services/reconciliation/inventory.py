@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import LOWEST_ID, NO_IDS, NO_PRINTS, Ids, Prints
 from services.reconciliation.digests import NO_ROWS, Digest
+from services.reconciliation.ids import LOWEST_ID, NO_IDS, NO_PRINTS, Ids, Prints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import (
-    NO_IDS,
-    NO_PRINTS,
-    Contents,
-    Ids,
-    Prints,
-    get_contents,
-)
+from services.reconciliation.contents import Contents, get_contents
+from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids, Prints
 from shared.bucket import keys
 from shared.bucket.position import get_claim
 from shared.errors import StateError

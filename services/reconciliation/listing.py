@@ -18,7 +18,7 @@ from shared.bucket.position import get_claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from services.reconciliation.contents import Ids, Prints
+    from services.reconciliation.ids import Ids, Prints
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 

@@ -13,8 +13,8 @@ from shared.bucket import keys
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.reconciliation.contents import Ids
     from services.reconciliation.findings import Findings
+    from services.reconciliation.ids import Ids
     from shared.bucket.bucket import Bucket
     from shared.errors import PipelineError
 

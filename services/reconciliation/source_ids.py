@@ -9,8 +9,8 @@ import numpy as np
 from pg8000.native import identifier
 
 from services.reconciliation import digests
-from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.digests import Digest
+from services.reconciliation.ids import NO_IDS, Ids
 from shared.postgres.proof import PROOF, prepare, prove
 from shared.postgres.refusals import database_errors
 from shared.postgres.versions import not_below_xmin

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import NO_IDS, prints_of
+from services.reconciliation.contents import prints_of
+from services.reconciliation.ids import NO_IDS
 from services.reconciliation.inventory import NEVER
 from services.reconciliation.source_ids import read_still_there
 from shared.bucket import keys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from pg8000.native import Connection
 
-    from services.reconciliation.contents import Ids, Prints
+    from services.reconciliation.ids import Ids, Prints
     from services.reconciliation.inventory import Shard, Summary
     from services.reconciliation.listing import Listed
     from services.reconciliation.store import Store

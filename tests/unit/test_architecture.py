@@ -24,12 +24,13 @@ RECONCILIATION = (
     {"handler"},
     {"table", "report"},
     {"comparison"},
-    {"extras", "corrections", "findings", "values"},
+    {"said", "corrections", "findings", "values"},
     {"chain"},
     {"landed", "source_ids", "store", "streams"},
     {"inventory"},
     {"digests", "listing"},
     {"contents"},
+    {"ids"},
 )
 CHECKS = (
     {

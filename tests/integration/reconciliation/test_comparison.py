@@ -14,7 +14,7 @@ import pytest
 
 from services.ingestion import Limits, Range, ingest, replay
 from services.reconciliation import handler, reconcile, report
-from services.reconciliation.contents import NO_IDS
+from services.reconciliation.ids import NO_IDS
 from shared.bucket import keys
 from shared.errors import IngestionError, SourceError
 from shared.postgres.session import disconnect

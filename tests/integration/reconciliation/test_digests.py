@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.reconciliation.contents import LOWEST_ID
 from services.reconciliation.digests import Digest, digest
+from services.reconciliation.ids import LOWEST_ID
 from services.reconciliation.source_ids import read_digest
 from shared.tables import Table
 

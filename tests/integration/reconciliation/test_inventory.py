@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from services.reconciliation import reconcile
-from services.reconciliation.contents import LOWEST_ID
+from services.reconciliation.ids import LOWEST_ID
 from services.reconciliation.inventory import Proved, Said, Shard, unpack
 from shared.bucket import keys
 from shared.errors import StateError, UnfinishedError

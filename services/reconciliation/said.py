@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import NO_IDS, Ids, get_contents
+from services.reconciliation.contents import get_contents
+from services.reconciliation.ids import NO_IDS, Ids
 from services.reconciliation.inventory import NOTHING_SAID, Said
 from services.reconciliation.landed import get_side_by_side
 from services.reconciliation.listing import UnlistedError
