@@ -21,7 +21,10 @@ ORDER BY table_name
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table's ids, ascending in Totesys, in the order of landing in the bucket."""
+    """A table's ids, ascending in Totesys, in the order of landing in the bucket.
+
+    Rows that have a tombstone in the change stream have not landed, whatever came before it.
+    """
 
     table: str
     source_ids: list[int]
@@ -44,4 +47,6 @@ def _compare(table: str, connection: Connection, landed: Landed) -> Comparison:
     quoted = identifier(column)
     rows = connection.run(f"SELECT {quoted} FROM {identifier(table)} ORDER BY {quoted}")
     source_ids = [row_id for (row_id,) in rows]
-    return Comparison(table, source_ids, [line[column] for line in landed.lines(table)])
+    gone = landed.gone(table, column)
+    ids = [line[column] for line in landed.lines(table)]
+    return Comparison(table, source_ids, [row_id for row_id in ids if row_id not in gone])

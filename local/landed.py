@@ -32,6 +32,13 @@ class Landed:
         text = b"".join(self.read(key) for key in self.keys(table))
         return [json.loads(line) for line in text.splitlines()]
 
+    def gone(self, table: str, id_column: str) -> set[int]:
+        """Return the ids of which the change stream says last that their rows are gone."""
+        keys = [key for key in self.all_keys(f"changes/{table}/") if key.endswith(".jsonl")]
+        lines = [json.loads(line) for key in sorted(keys) for line in self.read(key).splitlines()]
+        is_gone = {line[id_column]: line.get("_deleted", False) for line in lines}
+        return {row_id for row_id, gone in is_gone.items() if gone}
+
     def read(self, key: str) -> bytes:
         """Return an object's content."""
         content: bytes = self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()

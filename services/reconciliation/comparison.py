@@ -65,6 +65,7 @@ class Comparison:
     Attributes:
         findings: what it found.
         rows: how many rows have landed that are not known to be gone.
+        gone: the ids that have landed, and of which the source has no row any more.
         corrections: what may be said in the change stream; None if the table has none.
     """
 
@@ -99,7 +100,8 @@ class Comparison:
         self.findings = Findings(table.name, self._streams.watermark)
         self.corrections: Corrections | None = None
         self.rows = 0
-        self._missing, self._deleted, self._back = [NO_IDS], [NO_IDS], [NO_IDS]
+        self.gone = NO_IDS
+        self._missing, self._deleted, self._back, self._gone = ([NO_IDS] for _ in range(4))
         self._returned = NO_IDS
         self._faulty: list[Link] = []
         # Rows that have landed and share their id with one that has not.
@@ -131,7 +133,8 @@ class Comparison:
         missing = np.concatenate(self._missing)
         if not streams.is_whole and (len(missing) or findings.faults):
             raise UnlistedError(self._table.name)
-        findings.deleted = np.unique(np.concatenate(self._deleted))
+        findings.deleted = np.sort(np.concatenate(self._deleted))
+        self.gone = np.unique(np.concatenate(self._gone))
         self._look_elsewhere(missing, [key for part in parts for key in part.unclaimed])
         back = np.concatenate(self._back)
         self._returned = self._undelivered(back, NO_IDS) if len(back) else NO_IDS
@@ -225,7 +228,8 @@ class Comparison:
             self._missing.append(nowhere)
             self._beside.append(here[np.isin(here, nowhere)])
             gone = surplus[~np.isin(surplus, doubled)], elsewhere[~np.isin(elsewhere, in_source)]
-            self._deleted.append(np.sort(np.concatenate(gone)))
+            self._deleted += gone
+            self._gone += (each[~np.isin(each, in_source)] for each in gone)
 
     def _doubled(self, ids: Ids) -> Iterator[Fault]:
         """Yield a fault for each object with ids that it has twice, and the source once."""

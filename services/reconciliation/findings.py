@@ -32,7 +32,7 @@ class Findings:
         without_id: how many rows of the source have no id, and so can't land.
         deleted: ids of rows that have landed and were deleted from the source; those of which the
             change stream said so before are left out.
-        buried: how many of them have a tombstone in the change stream now.
+        buried: how many ids have a tombstone in the change stream now.
         held_back: how many are not passed on to it.
         objection: why not, and what to do.
         proved: how many rows were compared by value with what has landed of them.

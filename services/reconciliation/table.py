@@ -110,7 +110,7 @@ def _correct(comparison: Comparison, table: Table, bucket: Bucket, accept_delete
     findings, corrections = comparison.findings, comparison.corrections
     if not corrections or not corrections.can_be_said:
         return corrections is None or not corrections.is_overtaken
-    gone = findings.deleted
+    gone = comparison.gone
     findings.objection = corrections.objection(len(gone), comparison.rows, accept_deletes)
     if findings.objection:
         findings.held_back = len(gone)
