@@ -147,7 +147,7 @@ def test_reconciliation_runs_at_night(prod: Stack):
     variables = function["Environment"]["Variables"]
     ReconciliationSettings.from_env(variables)
     both = {name for name, _ in variables.items() & prod.environment.items()}
-    assert both >= {*ReconciliationSettings.variables()}
+    assert both >= {*ReconciliationSettings.variables()} & {*Settings.variables()}
 
 
 def test_reconciliation_has_the_memory_and_time_that_a_million_rows_take(prod: Stack):
