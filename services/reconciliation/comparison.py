@@ -43,7 +43,6 @@ from services.reconciliation.source_ids import (
     read_still_there,
 )
 from services.reconciliation.store import OvertakenError, Store
-from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
 from shared.bucket.compared import save_compared
@@ -76,7 +75,7 @@ class Findings:
         rows_in_source: how many rows the source has up to the watermark.
         rows_landed: how many have landed up to the watermark, in objects that claims name.
         elsewhere: how many rows of the source are only in other objects: those of the change
-            stream, of replays, or that no claim names.
+            stream, or that no claim names.
         pending: how many are in no object, but not missing: the change stream has yet to scan them,
             or they were deleted meanwhile.
         missing: ids of rows that are in the source and had not landed.
@@ -288,16 +287,14 @@ class _Reconciliation:
         missing, beside = np.concatenate(self._missing), np.concatenate(self._beside)
         if not len(missing):
             return
-        replays = self._bucket.keys(keys.replay_folder(self._table))
-        others = [*unclaimed, *filter(keys.is_replay_key, replays)]
         # The change stream may hold the row that shares its id with one that has landed; without
         # one, no object that is not of the chain is looked into for it.
         is_beside = np.isin(missing, beside)
-        nowhere = [self._drop_landed(missing[~is_beside], others)]
+        nowhere = [self._drop_landed(missing[~is_beside], unclaimed)]
         if self._changes is None:
             nowhere.append(missing[is_beside])
         else:
-            nowhere.append(self._drop_landed(missing[is_beside], [*others, *self._changed.keys]))
+            nowhere.append(self._drop_landed(missing[is_beside], [*unclaimed, *self._changed.keys]))
         rest = np.sort(np.concatenate(nowhere))
         findings.elsewhere += len(missing) - len(rest)
         findings.missing = self._undelivered(rest, beside)

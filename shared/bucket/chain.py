@@ -43,7 +43,7 @@ def claimed_keys(table: Table, row_id: int, bucket: Bucket) -> Iterator[str]:
             claim = keys.format_claim_key(table, row_id)
             raise StateError(
                 f"s3://{bucket.name}/{claim} is missing, and there are claims behind it. "
-                "Restore an older version of it: docs/operating.md, Restore an object."
+                "Restore it by `make restore`: docs/operating.md, Restore an object."
             )
         if key is None:
             return

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket, Landed
     from shared.bucket.pointer import Pointer
-    from shared.jsonlines import Lines
+    from shared.lines import Lines
     from shared.tables import Table
 
 
@@ -105,24 +105,30 @@ def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
-    folder = keys.change_folder(state.table)
-    known = keys.format_change_key(state.table, state.number)
-    numbers = [
-        keys.parse_change_key(key).number
-        for key in bucket.keys(folder, after=known)
-        if keys.is_change_key(key)
-    ]
-    if not numbers:
+    number = find_last_number(state, bucket)
+    if number == state.number:
         return state
-    healed = replace(state, number=max(numbers))
+    healed = replace(state, number=number)
     if state.pointer.value is None:
         key = keys.format_change_key(state.table, healed.number)
         healed = replace(healed, done=_parse_metadata(bucket.metadata(key) or {}))
     logger().warning(
         "latest.json lagged behind the changes that have landed; this run repairs it",
-        extra={"table": state.table.name, "number": state.number, "landed": healed.number},
+        extra={"table": state.table.name, "number": state.number, "landed": number},
     )
     return healed
+
+
+def find_last_number(state: ChangeState, bucket: Bucket) -> int:
+    """Return the number of the stream's last object; it is not below that of the state.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    known = keys.format_change_key(state.table, state.number)
+    behind = bucket.keys(keys.change_folder(state.table), after=known)
+    numbers = (keys.parse_change_key(key).number for key in filter(keys.is_change_key, behind))
+    return max(numbers, default=state.number)
 
 
 def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
@@ -143,7 +149,8 @@ def put_changes(
 
     Args:
         state: healed before the rows were read.
-        lines: all rows of a stretch whose version is not below `state.done`.
+        lines: all rows of a stretch whose version is not below `state.done`; outside of a scan,
+            what `additions` says.
         mark: taken before the rows were read.
         bucket: the bucket to write to.
 

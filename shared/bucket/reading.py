@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from shared.contracts.contract import Contract
 
 _ID = {POSTGRESQL_TYPE: "bigint", "type": "integer"}  # all that is known without a contract
-_RESTORE = "Restore an older version of it: docs/operating.md, Restore an object."
+_RESTORE = "Restore it by `make restore`: docs/operating.md, Restore an object."
 
 
 class New(NamedTuple):
@@ -86,8 +86,7 @@ def read_new(
     has them; a column in which a value does not fit the type holds such objects, too.
 
     If nothing is new, there are no upserts and no deletions, the checkpoint is the one given, and
-    this took two requests. Rows of `replays/` are not read: if they have changed since they landed,
-    their last versions are among the changes.
+    this took two requests.
 
     Args:
         table: its name.
