@@ -79,15 +79,15 @@ def is_unchanged(done: Mark, now: Mark) -> bool:
     )
 
 
-def has_deletes(before: str, now: str) -> bool:
+def may_have_deletes(before: str, now: str) -> bool:
     """Tell whether rows may have been deleted between two readings of the counters, `Mark.writes`.
 
     So it is if the server counted a delete, also one that was rolled back; if a file is another, as
     after TRUNCATE; if a partition came or went; and if the counters can't be compared.
 
-    >>> has_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/5/7/0")
+    >>> may_have_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/5/7/0")
     False
-    >>> has_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/3/0/1")
+    >>> may_have_deletes("1731336904 16390/16401/3/0/0", "1731336904 16390/16401/3/0/1")
     True
     """
     return _of_deletes(before) != _of_deletes(now)

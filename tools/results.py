@@ -34,7 +34,7 @@ _RECONCILED: Final = {
     "pending": "pending",
     "missing": "missing",
     "deleted": "deleted",
-    "tombstones": "tombstones",
+    "new tombstones": "new_tombstones",
     "broken objects": "broken_objects",
 }
 _REPLAYED: Final = {
@@ -109,12 +109,10 @@ def ingested(answer: Mapping[str, Any]) -> Result:
 def reconciled(answer: Mapping[str, Any], bucket_name: str) -> Result:
     """Return what a reconciliation has found."""
     rows = _by_table(answer)
-    # A call for some tables writes no report over that of the night.
-    key = answer["key"]
-    report = f"s3://{bucket_name}/{key}" if key else "its log"
+    report = f"s3://{bucket_name}/{answer['key']}"
     is_good = not any(row.get(name) for row in rows for name in _BAD)
     note = (
-        f"No row is missing, and no object is broken. All figures: {report}"
+        f"No row is missing, and no object is broken. The report: {report}"
         if is_good
         else "Rows are missing, objects are broken, or deletes are held back: "
         f"{report} lists them, and docs/operating.md says what to do, under Reconciliation "

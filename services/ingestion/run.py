@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion.standing import has_deletes, read_highest_ids_or_none, take_standings
+from services.ingestion.standing import read_highest_ids_or_none, take_standings
 from services.ingestion.summary import TableSummary
 from shared import telemetry
 from shared.bucket.bucket import Bucket
@@ -78,14 +78,14 @@ def ingest(
     run = _Run(Bucket(client, bucket_name), connection, limits or Limits())
     run.begin([Table(name) for name in tables])
     run.rounds()
-    deleted, summaries = run.deleted(), run.summaries()
+    summaries = run.summaries()
     for name, summary in summaries.items():
         telemetry.logger().info("Table ingested", extra={"table": name} | asdict(summary))
     if run.failures:
         raise run_error({table.name: error for table, error in run.failures.items()})
     return {
         "more": run.more,
-        "deleted": deleted,
+        "deleted": run.deleted(),
         "rows": sum(summary.rows for summary in summaries.values()),
         "tables": {name: asdict(summary) for name, summary in summaries.items()},
     }
@@ -129,13 +129,7 @@ class _Run:
 
     def deleted(self) -> list[str]:
         """Return the names of the tables to be compared with their streams after this run."""
-        found = []
-        for standing in self._standings:
-            if standing.to_scan and standing.table not in self.failures:
-                with self._failing(standing.table):
-                    if has_deletes(standing, self.bucket):
-                        found.append(standing.table.name)
-        return found
+        return [each.table.name for each in self._standings if each.has_deletes]
 
     def summaries(self) -> dict[str, TableSummary]:
         """Return what happened to each table that did not fail, by name."""

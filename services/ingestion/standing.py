@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared import snapshot, telemetry
+from shared import telemetry
 from shared.bucket.changes import get_change_state
 from shared.bucket.compared import get_compared
 from shared.bucket.position import get_position
 from shared.contracts.contract import is_declared, load
 from shared.errors import PipelineError
 from shared.postgres.survey import Survey, read_highest_ids, read_survey
-from shared.snapshot import is_unchanged
+from shared.snapshot import break_between, is_unchanged, may_have_deletes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -47,6 +47,8 @@ class Standing:
             table's rows have no versions.
         highest_id: its highest id in the database; None if the database could not be asked.
         is_as_declared: whether its columns are those of its contract; True if that is not known.
+        compared: the server's counters when it was last compared with its streams; None if it
+            never was, or that is not known.
     """
 
     table: Table
@@ -55,6 +57,7 @@ class Standing:
     mark: Mark | None
     highest_id: int | None
     is_as_declared: bool
+    compared: str | None = None
 
     @property
     def to_read(self) -> bool:
@@ -77,6 +80,18 @@ class Standing:
         ):
             return True
         return not is_unchanged(self.changes.done, self.mark)
+
+    @property
+    def has_deletes(self) -> bool:
+        """Whether rows may have been deleted since it was last compared with its streams.
+
+        If it never was, whether they may have been since the last scan.
+        """
+        done = self.changes and self.changes.done
+        if not done or not self.mark or break_between(done, self.mark):
+            return False  # nothing can be said of deletes before the first scan has ended
+        before = self.compared or done.writes
+        return bool(before) and may_have_deletes(before, self.mark.writes)
 
 
 def take_standings(
@@ -102,6 +117,7 @@ def take_standings(
             for each in tables
             if each.name not in without_changes
         }
+        compared = pool.submit(_get_compared_or_none, bucket) if states else None
         seen = _read_survey_or_none(tables, connection)
     _warn_of_no_versions(states, seen)
     standings = []
@@ -116,25 +132,11 @@ def take_standings(
                     seen.marks.get(table.name),
                     seen.highest_ids.get(table.name),
                     contract is None or declared is None or is_declared(contract, declared),
+                    compared.result().get(table.name) if compared else None,
                 )
             )
     _warn_of_set_back(standings, connection)
     return standings
-
-
-def has_deletes(standing: Standing, bucket: Bucket) -> bool:
-    """Tell whether rows may have been deleted since a table was last compared with its streams.
-
-    A table that never was is compared if it has been scanned, and deletes were counted since.
-
-    Raises:
-        LandingError, LandingUnavailableError, StateError: see `get_compared`.
-    """
-    if not standing.mark or not standing.changes or not standing.changes.done:
-        return False
-    compared = get_compared(standing.table, bucket).value
-    before = compared.writes if compared else standing.changes.done.writes
-    return bool(before) and snapshot.has_deletes(before, standing.mark.writes)
 
 
 def read_highest_ids_or_none(tables: Sequence[Table], connection: Connection) -> Mapping[str, int]:
@@ -156,6 +158,16 @@ def _read_survey_or_none(tables: Sequence[Table], connection: Connection) -> Sur
     except PipelineError as error:
         telemetry.failure("No changes can be looked for in this run", error)
         return Survey()
+
+
+def _get_compared_or_none(bucket: Bucket) -> Mapping[str, str]:
+    """Return the counters of the last comparisons; none, if that can't be read."""
+    try:
+        compared = get_compared(bucket).value
+    except PipelineError as error:
+        telemetry.failure("Deletes before the last scan can't be looked for in this run", error)
+        return {}
+    return compared.writes if compared else {}
 
 
 def _warn_of_no_versions(tables: Iterable[Table], seen: Survey) -> None:

@@ -1,5 +1,5 @@
 """The reconciliation service: compares the database with the bucket every night."""
 
-from services.reconciliation.comparison import reconcile
+from services.reconciliation.table import reconcile
 
 __all__ = ["reconcile"]

@@ -1,8 +1,7 @@
 """What has landed of a table up to a watermark: its chain of claims, in parts.
 
-The claims say which objects must exist, and each claim begins where the previous one ends. Claims
-and objects are listed, and those that the inventory has are not read again. Objects are listed
-before claims, so that the claim of every listed object is listed, too.
+The claims say which objects must exist, and each claim begins where the previous one ends. Those
+that the inventory has are not read again.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ import numpy as np
 from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.inventory import Proved, Shard, Summary
 from services.reconciliation.landed import Fault, Link, get_links, get_side_by_side
-from services.reconciliation.listing import list_batches, list_claims
+from services.reconciliation.listing import UnlistedError
 from shared.errors import UnfinishedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from services.reconciliation.store import Store
+    from services.reconciliation.streams import Streams
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
@@ -78,24 +78,12 @@ class _Collected:
 
 
 class Chain:
-    """The chain of a table's claims up to a watermark.
+    """The chain of a table's claims up to a watermark."""
 
-    Attributes:
-        table: the table.
-        watermark: the highest id to look at.
-        batches: its objects, as they are listed.
-    """
-
-    def __init__(self, table: Table, watermark: int, bucket: Bucket, store: Store) -> None:
-        """List what is there.
-
-        Raises:
-            LandingError, LandingUnavailableError: see `Bucket`.
-        """
-        self.table, self.watermark = table, watermark
+    def __init__(self, table: Table, streams: Streams, bucket: Bucket, store: Store) -> None:
+        """Begin with what there is of a table, and what its inventory has."""
+        self._table, self._streams = table, streams
         self._bucket, self._store = bucket, store
-        self.batches = list_batches(table, watermark, bucket)
-        self._claims = list_claims(table, watermark, bucket)
 
     def parts(self, is_time_left: Callable[[], bool]) -> Iterator[Part]:
         """Yield the parts in the order of their ids; what is read is in the inventory's shards.
@@ -103,45 +91,49 @@ class Chain:
         Raises:
             LandingError, LandingUnavailableError: see `Bucket`.
             UnfinishedError: there is no time left; what was read by then was yielded.
+            UnlistedError: a part of the inventory is lost, and not all was listed.
         """
+        watermark = self._streams.watermark
         number = self._store.inventory.number
-        known = [each for each in self._store.inventory.shards if each.up_to <= self.watermark]
+        known = [each for each in self._store.inventory.shards if each.up_to <= watermark]
         for summary in known[:-1]:
             yield self._seen_again(summary)
         end = known[-1].up_to if known else 0
         known_is_full = bool(known) and _is_full(known[-1].held, known[-1].batches)
         collected = _Collected(Summary(end, end, number=number))
-        if known and end < self.watermark and not known_is_full:
+        if known and end < watermark and not known_is_full:
             collected = self._collected_again(known[-1])
         elif known:
             yield self._seen_again(known[-1])
-        for link in self._read(self._pairs(end, self.watermark)):
+        for link in self._read(self._pairs(end, watermark)):
             collected.add(link)
-            is_late = link.up_to < self.watermark and not is_time_left()
+            is_late = link.up_to < watermark and not is_time_left()
             if collected.is_full or is_late:
                 yield self._part(collected)
                 collected = _Collected(Summary(link.up_to, link.up_to, number=number))
             if is_late:
                 raise UnfinishedError(
-                    f"There was no time to read all of {self.table.name!r}: it was read up to "
-                    f"{link.up_to} of {self.watermark}. The next call continues there."
+                    f"There was no time to read all of {self._table.name!r}: it was read up to "
+                    f"{link.up_to} of {watermark}. The next call continues there."
                 )
         if collected.summary.up_to > collected.summary.above:
             yield self._part(collected)
-        if not self.watermark:  # nothing has landed, but there may be rows with ids below 1
+        if not watermark:  # nothing has landed, but there may be rows with ids below 1
             yield Part(Summary(0, 0, number=number))
 
     def _seen_again(self, summary: Summary) -> Part:
-        batches = self.batches.between(summary.first_end, summary.up_to)
-        claims = self._claims.between(summary.above, summary.up_to - 1)
+        batches = self._streams.batches.between(summary.first_end, summary.up_to)
+        claims = self._streams.claims.between(summary.above, summary.up_to - 1)
         is_same = (batches.total + claims.total) % 2**64 == summary.prints
-        if is_same and self._store.has(summary):
+        if (is_same or not self._streams.is_whole) and self._store.has(summary):
             return Part(summary)
         return self._part(self._collected_again(summary))
 
     def _collected_again(self, summary: Summary) -> _Collected:
         """Return a known range with those batches read again that the inventory does not have."""
         shard = self._store.get_shard(summary) if self._store.has(summary) else Shard()
+        if len(shard.proved.starts) != summary.batches and not self._streams.is_whole:
+            raise UnlistedError(self._table.name)
         kept = self._still_proved(shard.proved)
         known = replace(shard, proved=shard.proved.chosen(kept))
         if not kept.all():
@@ -157,11 +149,13 @@ class Chain:
 
     def _still_proved(self, proved: Proved) -> np.ndarray[tuple[int], np.dtype[np.bool]]:
         """Return which batches have the claims and objects that they had, and no other claim."""
-        first = np.searchsorted(self._claims.numbers, proved.starts, side="right")
-        behind = np.searchsorted(self._claims.numbers, proved.ends)
+        if not self._streams.is_whole:
+            return np.full(len(proved.starts), True)
+        first = np.searchsorted(self._streams.claims.numbers, proved.starts, side="right")
+        behind = np.searchsorted(self._streams.claims.numbers, proved.ends)
         kept: np.ndarray[tuple[int], np.dtype[np.bool]] = (
-            np.isin(proved.claims, self._claims.prints)
-            & np.isin(proved.objects, self.batches.prints)
+            np.isin(proved.claims, self._streams.claims.prints)
+            & np.isin(proved.objects, self._streams.batches.prints)
             & (first == behind)
         )
         return kept
@@ -170,12 +164,12 @@ class Chain:
         """Return where the batches of a range begin and end, by its claims and known ends."""
         if above >= up_to:
             return []
-        starts = self._claims.between(above, up_to - 1).numbers.tolist()
+        starts = self._streams.claims.between(above, up_to - 1).numbers.tolist()
         return [*pairwise(sorted({above, *starts, *ends, up_to}))]
 
     def _read(self, pairs: Sequence[tuple[int, int]]) -> Iterator[Link]:
         def get(pair: tuple[int, int]) -> list[Link]:
-            return get_links(self.table, *pair, self._bucket)
+            return get_links(self._table, *pair, self._bucket)
 
         for links in get_side_by_side(get, pairs):
             yield from links
@@ -201,8 +195,16 @@ class Chain:
         return Part(summary, faulty, self._unclaimed(summary, shard, faulty))
 
     def _proved(self, links: Sequence[Link]) -> Proved:
-        batches = dict(zip(self.batches.keys, self.batches.prints.tolist(), strict=True))
-        claims = dict(zip(self._claims.numbers.tolist(), self._claims.prints.tolist(), strict=True))
+        batches = dict(
+            zip(self._streams.batches.keys, self._streams.batches.prints.tolist(), strict=True)
+        )
+        claims = dict(
+            zip(
+                self._streams.claims.numbers.tolist(),
+                self._streams.claims.prints.tolist(),
+                strict=True,
+            )
+        )
         return Proved(
             np.array([link.above for link in links], np.int64),
             np.array([link.up_to for link in links], np.int64),
@@ -211,7 +213,7 @@ class Chain:
         )
 
     def _unclaimed(self, summary: Summary, shard: Shard, faulty: Sequence[Link]) -> list[str]:
-        here = self.batches.between(summary.first_end, summary.up_to)
+        here = self._streams.batches.between(summary.first_end, summary.up_to)
         unclaimed = ~np.isin(here.prints, shard.proved.objects)
         named = {link.key for link in faulty}
         found = (here.keys[place] for place in np.flatnonzero(unclaimed).tolist())

@@ -23,8 +23,7 @@ Source and inventory are first compared by digests, part by part; ids are read w
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,174 +32,120 @@ from services.reconciliation.chain import Chain, Part, faults_of
 from services.reconciliation.contents import NO_IDS, Ids
 from services.reconciliation.corrections import Corrections
 from services.reconciliation.extras import read_changes
+from services.reconciliation.findings import Findings
 from services.reconciliation.inventory import Shard
 from services.reconciliation.landed import Fault, drop_landed
-from services.reconciliation.listing import list_changes
+from services.reconciliation.listing import UnlistedError
 from services.reconciliation.source_ids import (
     count_without_id,
     read_digest,
     read_ids,
     read_still_there,
 )
-from services.reconciliation.store import OvertakenError, Store
-from shared.bucket.bucket import Bucket
+from services.reconciliation.store import Store
+from services.reconciliation.streams import follow_streams, list_streams
 from shared.bucket.changes import get_change_state
-from shared.bucket.compared import save_compared
-from shared.bucket.position import find_position
-from shared.errors import UnfinishedError
-from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
     from services.reconciliation.landed import Link
-
-_ATTEMPTS = 3
-
-
-def _always() -> bool:
-    return True
+    from shared.bucket.bucket import Bucket
+    from shared.tables import Table
 
 
-@dataclass(slots=True)
-class Findings:
-    """What the reconciliation found for one table.
+class Comparison:
+    """One comparison of a table.
 
     Attributes:
-        table: its name.
-        watermark: the highest id that was compared.
-        rows_in_source: how many rows the source has up to the watermark.
-        rows_landed: how many have landed up to the watermark, in objects that claims name.
-        elsewhere: how many rows of the source are only in other objects: those of the change
-            stream, or that no claim names.
-        pending: how many are in no object, but not missing: the change stream has yet to scan them,
-            or they were deleted meanwhile.
-        missing: ids of rows that are in the source and had not landed.
-        brought: how many of them, and of rows that were gone and came back, are now in the change
-            stream.
-        without_id: how many rows of the source have no id, and so can't land.
-        deleted: ids of rows that have landed and were deleted from the source; those of which the
-            change stream said so before are left out.
-        buried: how many of them have a tombstone in the change stream now.
-        held_back: how many are not passed on to it.
-        objection: why not, and what to do.
-        faults: objects and claims that are not as they landed.
-        seconds: how long the comparison took.
+        findings: what it found.
+        rows: how many rows have landed that are not known to be gone.
+        corrections: what may be said in the change stream; None if the table has none.
     """
-
-    table: str
-    watermark: int
-    rows_in_source: int = 0
-    rows_landed: int = 0
-    elsewhere: int = 0
-    pending: int = 0
-    missing: Ids = field(default_factory=lambda: NO_IDS)
-    brought: int = 0
-    deleted: Ids = field(default_factory=lambda: NO_IDS)
-    buried: int = 0
-    held_back: int = 0
-    objection: str = ""
-    without_id: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-def reconcile(
-    table: str,
-    client: S3Client,
-    connection: Connection,
-    bucket_name: str,
-    *,
-    with_changes: bool = True,
-    with_deletes: bool = True,
-    accept_deletes: int = 0,
-    is_time_left: Callable[[], bool] = _always,
-) -> Findings:
-    """Compare a table with what has landed of it, and correct its change stream.
-
-    Args:
-        table: its name.
-        client: boto3 client of S3.
-        connection: a session of the database, in autocommit, on a primary.
-        bucket_name: the bucket that it landed in.
-        with_changes: whether the table has a change stream, which may yet deliver rows. If it
-            should have one, and has none yet, rows that have not landed are `pending`.
-        with_deletes: whether the change stream is told of deletes.
-        accept_deletes: up to how many are passed on, even if that is much of the table.
-        is_time_left: asked after each object that is read; a later call continues there.
-
-    Raises:
-        SourceError, SourceUnavailableError: see `read_ids`.
-        LandingError, LandingUnavailableError, StateError: see `find_position`.
-        UnfinishedError: there was no time to read all that is new in the bucket.
-    """
-    bucket, known = Bucket(client, bucket_name), Table(table)
-    found: Findings | None = None
-    for _ in range(_ATTEMPTS):
-        comparison = _Reconciliation(known, bucket, connection, with_changes=with_changes)
-        with suppress(OvertakenError):
-            found = comparison.run(is_time_left)
-            if not with_deletes or comparison.correct(accept_deletes):
-                break
-    if found:
-        return found
-    raise UnfinishedError(
-        f"Other reconciliations of {table!r} ran at the same time, {_ATTEMPTS} times. Call again."
-    )
-
-
-class _Reconciliation:
-    """One comparison of a table."""
 
     def __init__(
-        self, table: Table, bucket: Bucket, connection: Connection, *, with_changes: bool
+        self,
+        table: Table,
+        bucket: Bucket,
+        connection: Connection,
+        *,
+        with_changes: bool,
+        with_listing: bool,
     ) -> None:
-        """Look at the bucket, in the order that the module explains."""
+        """Look at the bucket, in the order that the module explains.
+
+        Raises:
+            LandingError, LandingUnavailableError, StateError: see `find_position`.
+            UnlistedError: see `follow_streams`.
+        """
         self._table, self._bucket, self._connection = table, bucket, connection
         self._started = time.monotonic()
-        self._changes = get_change_state(table, bucket) if with_changes else None
-        self._changed = list_changes(table, bucket)
-        watermark = find_position(table, bucket).row_id
+        self._state = get_change_state(table, bucket) if with_changes else None
         self._store = Store(table, bucket)
-        self._chain = Chain(table, watermark, bucket, self._store)
-        self._findings = Findings(table.name, watermark)
-        self._corrections: Corrections | None = None
-        self._rows = 0  # that landed and are not known to be gone
+        inventory = self._store.inventory
+        self._streams = (
+            list_streams(table, bucket)
+            if with_listing
+            else follow_streams(table, inventory, bucket)
+        )
+        self.findings = Findings(table.name, self._streams.watermark)
+        self.corrections: Corrections | None = None
+        self.rows = 0
         self._missing, self._deleted, self._back = [NO_IDS], [NO_IDS], [NO_IDS]
         self._returned = NO_IDS
         self._faulty: list[Link] = []
         # Rows that have landed and share their id with one that has not.
         self._beside = [NO_IDS]
 
-    def run(self, is_time_left: Callable[[], bool]) -> Findings:
-        """Read what is new in the bucket, and compare."""
-        findings = self._findings
+    def run(self, is_time_left: Callable[[], bool]) -> None:
+        """Read what is new in the bucket, and compare.
+
+        Raises:
+            SourceError, SourceUnavailableError: see `read_ids`.
+            LandingError, LandingUnavailableError: see `Bucket`.
+            UnfinishedError: there was no time to read all that is new in the bucket.
+            OvertakenError: another reconciliation has written to the inventory.
+            UnlistedError: what was found can't be told without listing all.
+        """
+        findings, streams = self.findings, self._streams
         parts = self._read_parts(is_time_left)
-        read_changes(parts, self._changed, self._table, self._bucket, self._store, is_time_left)
-        if self._changes:
-            number = int(self._changed.numbers[-1]) if len(self._changed.numbers) else 0
-            corrections = Corrections(self._changes, number, self._bucket, self._connection)
-            self._corrections = corrections
+        read_changes(parts, streams.changes, self._table, self._bucket, self._store, is_time_left)
+        if self._state:
+            # An object may be lost, but its number is taken.
+            number = max(self._state.number, streams.changes.number)
+            self.corrections = Corrections(self._state, number, self._bucket, self._connection)
         for part in parts:
             findings.faults += faults_of(part)
             self._faulty += part.faulty
             self._compare(part)
+        missing = np.concatenate(self._missing)
+        if not streams.is_whole and (len(missing) or findings.faults):
+            raise UnlistedError(self._table.name)
         findings.deleted = np.unique(np.concatenate(self._deleted))
-        self._look_elsewhere([key for part in parts for key in part.unclaimed])
+        self._look_elsewhere(missing, [key for part in parts for key in part.unclaimed])
         back = np.concatenate(self._back)
         self._returned = self._undelivered(back, NO_IDS) if len(back) else NO_IDS
         findings.pending += len(back) - len(self._returned)
         findings.without_id = count_without_id(self._table, self._connection)
         findings.seconds = time.monotonic() - self._started
-        return findings
+
+    @property
+    def unsaid(self) -> Ids:
+        """The ids of rows that no scan will deliver, and that are not those of a fault."""
+        ids = np.unique(np.concatenate([self._returned, self.findings.missing]))
+        ids = ids[(ids > 0) & ~np.isin(ids, np.concatenate(self._beside))]
+        for link in self._faulty:
+            ids = ids[(ids <= link.above) | (ids > link.up_to)]
+        return ids
 
     def _read_parts(self, is_time_left: Callable[[], bool]) -> list[Part]:
         """Return the parts of the chain; each is in the inventory before the next is read."""
         parts: list[Part] = []
-        for part in self._chain.parts(is_time_left):
+        for part in Chain(self._table, self._streams, self._bucket, self._store).parts(
+            is_time_left
+        ):
             parts.append(part)
             known = self._store.inventory
             behind = [each for each in known.shards if each.above >= part.summary.up_to]
@@ -210,22 +155,22 @@ class _Reconciliation:
 
     def _compare(self, part: Part) -> None:
         """Count the rows of both sides; look at ids only where the digests differ."""
-        findings, summary = self._findings, part.summary
+        findings, summary = self.findings, part.summary
         source = read_digest(self._table, summary.lowest, summary.up_to, self._connection)
         if part.faulty or source != summary.landed.plus(summary.extras):
             self._compare_ids(part)
             return
-        self._rows += source.rows
+        self.rows += source.rows
         findings.rows_in_source += source.rows
         findings.rows_landed += summary.landed.rows
         findings.elsewhere += summary.extras.rows
 
     def _compare_ids(self, part: Part) -> None:
         """Collect the ids of the rows that only one side has."""
-        findings, summary = self._findings, part.summary
+        findings, summary = self.findings, part.summary
         shard = self._store.get_shard(summary) if summary.etag else Shard()
         ids, extras = part.rows(shard)
-        self._rows += len(ids) + len(extras)
+        self.rows += len(ids) + len(extras)
         bounds = summary.lowest, summary.up_to
         for last, in_source in read_ids(self._table, *bounds, self._connection):
             here, ids = _split(ids, last)
@@ -246,55 +191,27 @@ class _Reconciliation:
             gone = surplus[~np.isin(surplus, doubled)], elsewhere[~np.isin(elsewhere, in_source)]
             self._deleted.append(np.sort(np.concatenate(gone)))
 
-    def correct(self, accept_deletes: int) -> bool:
-        """Say in the change stream what it did not say; tell whether that is done with.
-
-        It is not if another run or reconciliation was faster: what was found is dropped.
-        """
-        findings, corrections = self._findings, self._corrections
-        if not corrections or not corrections.can_be_said:
-            return corrections is None or not corrections.is_overtaken
-        gone = findings.deleted
-        findings.objection = corrections.objection(len(gone), self._rows, accept_deletes)
-        if findings.objection:
-            findings.held_back = len(gone)
-        else:
-            findings.buried = corrections.bury(gone)
-        findings.brought = corrections.bring(self._undelivered_again())
-        corrections.save()
-        if corrections.mark and not corrections.is_overtaken:
-            save_compared(self._table, corrections.mark.writes, self._bucket)
-        return not corrections.is_overtaken
-
-    def _undelivered_again(self) -> Ids:
-        """Return the ids of rows that no scan will deliver, and that are not those of a fault."""
-        ids = np.unique(np.concatenate([self._returned, self._findings.missing]))
-        ids = ids[(ids > 0) & ~np.isin(ids, np.concatenate(self._beside))]
-        for link in self._faulty:
-            ids = ids[(ids <= link.above) | (ids > link.up_to)]
-        return ids
-
     def _doubled(self, ids: Ids) -> Iterator[Fault]:
         """Yield a fault for each object with ids that it has twice, and the source once."""
-        batches = self._chain.batches
+        batches = self._streams.batches
         for place in np.unique(np.searchsorted(batches.numbers, ids)).tolist():
             what = "ids occur more often than in the source: it was altered, or rows of one id "
             yield Fault(batches.keys[place], what + "deleted")
 
-    def _look_elsewhere(self, unclaimed: Sequence[str]) -> None:
+    def _look_elsewhere(self, missing: Ids, unclaimed: Sequence[str]) -> None:
         """Keep as missing only rows that are in no object and the change stream won't deliver."""
-        findings = self._findings
-        missing, beside = np.concatenate(self._missing), np.concatenate(self._beside)
         if not len(missing):
             return
+        findings, beside = self.findings, np.concatenate(self._beside)
         # The change stream may hold the row that shares its id with one that has landed; without
         # one, no object that is not of the chain is looked into for it.
         is_beside = np.isin(missing, beside)
         nowhere = [self._drop_landed(missing[~is_beside], unclaimed)]
-        if self._changes is None:
+        if self._state is None:
             nowhere.append(missing[is_beside])
         else:
-            nowhere.append(self._drop_landed(missing[is_beside], [*unclaimed, *self._changed.keys]))
+            others = [*unclaimed, *self._streams.changes.listed.keys]
+            nowhere.append(self._drop_landed(missing[is_beside], others))
         rest = np.sort(np.concatenate(nowhere))
         findings.elsewhere += len(missing) - len(rest)
         findings.missing = self._undelivered(rest, beside)
@@ -305,7 +222,7 @@ class _Reconciliation:
 
     def _undelivered(self, ids: Ids, beside: Ids) -> Ids:
         """Return the ids of rows that the source still has and the change stream won't deliver."""
-        corrections = self._corrections
+        corrections = self.corrections
         if corrections and corrections.is_broken:  # every row goes into it
             return NO_IDS
         since = corrections.done if corrections else None

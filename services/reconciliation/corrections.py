@@ -69,8 +69,6 @@ class Corrections:
         state = _known_mark(state, number, bucket)
         self.done = state.done if self.mark else None
         self.is_broken = bool(self.mark and break_between(state.done, self.mark))
-        # If the last object was lost, its number is not used again: some have read it.
-        number = max(number, state.number)
         self._additions = Additions(replace(state, number=number), self.mark, bucket)
         known = keys.format_change_key(state.table, number)
         behind = bucket.keys(keys.change_folder(state.table), after=known)

@@ -14,6 +14,7 @@ import numpy as np
 
 from services.reconciliation.contents import NO_IDS, Ids, get_contents
 from services.reconciliation.landed import get_side_by_side
+from services.reconciliation.listing import UnlistedError
 from shared.errors import UnfinishedError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from services.reconciliation.chain import Part
     from services.reconciliation.contents import Contents
     from services.reconciliation.inventory import Summary
-    from services.reconciliation.listing import Listed
     from services.reconciliation.store import Store
+    from services.reconciliation.streams import Changes
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
@@ -65,7 +66,7 @@ class _Held:
 
 def read_changes(
     parts: Sequence[Part],
-    changes: Listed,
+    changes: Changes,
     table: Table,
     bucket: Bucket,
     store: Store,
@@ -75,7 +76,7 @@ def read_changes(
 
     Args:
         parts: the whole chain; their summaries are replaced.
-        changes: the objects of the change stream.
+        changes: the change stream.
         table: the table.
         bucket: the bucket.
         store: the inventory.
@@ -84,17 +85,19 @@ def read_changes(
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
         UnfinishedError: there is no time left; what was read by then is in the inventory.
+        UnlistedError: objects are to be read that were not listed.
     """
-    seen = changes.between(1, store.inventory.number)
-    is_known = seen.total == store.inventory.changes
+    is_known = changes.total(store.inventory.number) == store.inventory.changes
     for part in parts:
         if not is_known:
             part.summary = replace(part.summary, number=0)
         if not part.summary.number and (part.summary.extras.rows or part.summary.gone):
             _put(part, NO_IDS, NO_IDS, store)
     first = min((part.summary.number for part in parts), default=0)
-    newest = int(changes.numbers[-1]) if len(changes.numbers) else 0
-    wanted = changes.between(first + 1, newest)
+    if first < changes.above:
+        raise UnlistedError(table.name)
+    newest = changes.number
+    wanted = changes.listed.between(first + 1, newest)
 
     def get(key: str) -> Contents:
         return get_contents(key, table.id_column, bucket)
@@ -116,7 +119,7 @@ def read_changes(
 
 
 def _sort_in(
-    held: _Held, number: int, parts: Sequence[Part], changes: Listed, store: Store
+    held: _Held, number: int, parts: Sequence[Part], changes: Changes, store: Store
 ) -> None:
     """Add what was said of the ids to their shards, and save the inventory."""
     for part in parts:
@@ -128,7 +131,7 @@ def _sort_in(
             gone = np.union1d(np.setdiff1d(shard.gone, rows), words.ids[words.is_gone])
             _put(part, extras, gone, store)
         part.summary = replace(part.summary, number=max(number, part.summary.number))
-    total = changes.between(1, number).total
+    total = changes.total(number)
     shards = tuple(part.summary for part in parts)
     store.save(replace(store.inventory, shards=shards, changes=total, number=number))
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.reconciliation import report
-from services.reconciliation.comparison import reconcile
+from services.reconciliation.table import reconcile
 from shared import telemetry
 from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
@@ -16,14 +16,14 @@ from shared.errors import EventError, PipelineError, explained, run_error
 from shared.events import requested_tables
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, switch
-from shared.tables import TABLES, tables_without_changes
+from shared.tables import tables_without_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from services.reconciliation.comparison import Findings
+    from services.reconciliation.findings import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,12 @@ class Asked(NamedTuple):
         tables: which tables to reconcile.
         accept_deletes: up to how many deletes of the table are passed on, even if they are much of
             it.
+        with_listing: whether all that has landed is looked at, not just deletes.
     """
 
     tables: Sequence[str]
     accept_deletes: int = 0
+    with_listing: bool = True
 
 
 # A table's comparison takes this long at most, once everything in the bucket is read.
@@ -61,12 +63,13 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
 
     Args:
         event: `{}` for all tables, `{"tables": ["address"]}` for some; for one of them also with
-            `"accept_deletes": 3000`, up to how many deletes are passed on.
+            `"accept_deletes": 3000`, up to how many deletes are passed on. `{"deletes":
+            ["address"]}`, after a run, to look for deletes only.
         context: Lambda's; only the remaining time is used.
 
     Returns:
-        `key`, the key of the report, None if it was asked for some tables only; `tables`, the
-        figures of each table.
+        `key`, the key of the report, None if only deletes were looked for; `tables`, the figures of
+        each table.
 
     Raises:
         PipelineError: one of `shared.errors`, once all tables that could be were reconciled.
@@ -89,6 +92,8 @@ def requested(event: object) -> Asked:
     Raises:
         EventError: it asks for nothing that there is.
     """
+    if isinstance(event, dict) and event.keys() == {"deletes"}:
+        return Asked(requested_tables({"tables": event["deletes"]}), with_listing=False)
     if not isinstance(event, dict) or "accept_deletes" not in event:
         return Asked(requested_tables(event))
     rest = {name: value for name, value in event.items() if name != "accept_deletes"}
@@ -106,7 +111,7 @@ def _run(asked: Asked, settings: Settings, is_time_left: Callable[[], bool]) -> 
     date = datetime.now(UTC).date().isoformat()
     found, failures = _reconcile_all(asked, settings, is_time_left)
     bucket = Bucket(s3_client(), settings.bucket_name)
-    key = report.write(found, failures, date, bucket) if asked.tables == TABLES else None
+    key = report.write(found, failures, date, bucket) if asked.with_listing else None
     if failures:
         raise run_error(failures)
     return {"key": key, "tables": {each.table: report.counts(each) for each in found}}
@@ -128,6 +133,7 @@ def _reconcile_all(
                     settings.bucket_name,
                     with_changes=table not in without_changes,
                     with_deletes=settings.tombstones,
+                    with_listing=asked.with_listing,
                     accept_deletes=asked.accept_deletes,
                     is_time_left=is_time_left,
                 )

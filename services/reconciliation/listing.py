@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from shared.bucket import keys
+from shared.bucket.bucket import ListedObject
+from shared.bucket.position import get_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from services.reconciliation.contents import Ids
-    from shared.bucket.bucket import Bucket, ListedObject
+    from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
+# After so many steps the keys are listed: a step takes three requests, a page of 1,000 keys one.
+_LONG_WALK = 100
+
 type Prints = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+
+class UnlistedError(Exception):
+    """What was not listed can't be taken as the inventory has it: begin again, and list all."""
 
 
 class Listed(NamedTuple):
@@ -47,9 +56,7 @@ def list_batches(table: Table, up_to: int, bucket: Bucket) -> Listed:
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
     """
-    found = bucket.list(keys.data_folder(table))
-    batches = _listed(found, keys.is_data_key, lambda key: keys.parse_data_key(key).row_id)
-    return batches.between(0, up_to)
+    return _batches(bucket.list(keys.data_folder(table))).between(0, up_to)
 
 
 def list_claims(table: Table, below: int, bucket: Bucket) -> Listed:
@@ -58,19 +65,46 @@ def list_claims(table: Table, below: int, bucket: Bucket) -> Listed:
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
     """
-    found = bucket.list(keys.claim_folder(table))
-    claims = _listed(found, keys.is_claim_key, lambda key: keys.parse_claim_key(key).row_id)
-    return claims.between(0, below - 1)
+    return _claims(bucket.list(keys.claim_folder(table))).between(0, below - 1)
 
 
-def list_changes(table: Table, bucket: Bucket) -> Listed:
-    """List the objects of a table's change stream by their number.
+def list_changes(table: Table, above: int, bucket: Bucket) -> Listed:
+    """List the objects of a table's change stream with numbers above one, by their number.
 
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
     """
-    found = bucket.list(keys.change_folder(table))
+    found = bucket.list(keys.change_folder(table), keys.format_change_key(table, above))
     return _listed(found, keys.is_change_key, lambda key: keys.parse_change_key(key).number)
+
+
+def follow_batches(table: Table, above: int, up_to: int, bucket: Bucket) -> tuple[Listed, Listed]:
+    """Return the objects and the claims of a range, by a few requests for each batch.
+
+    Raises:
+        LandingError, LandingUnavailableError: see `Bucket`.
+        StateError: a claim is not valid.
+        UnlistedError: the chain is broken, or so long that listing takes less.
+    """
+    batches, claims = list[ListedObject](), list[ListedObject]()
+    while above < up_to:
+        key = get_claim(table, above, bucket)
+        claim = bucket.look_up(keys.format_claim_key(table, above))
+        batch = bucket.look_up(key) if key else None
+        if not claim or not batch or len(batches) >= _LONG_WALK:
+            raise UnlistedError(table.name)
+        claims.append(claim)
+        batches.append(batch)
+        above = keys.parse_data_key(batch.key).row_id
+    return _batches(batches), _claims(claims)
+
+
+def _batches(found: Iterable[ListedObject]) -> Listed:
+    return _listed(found, keys.is_data_key, lambda key: keys.parse_data_key(key).row_id)
+
+
+def _claims(found: Iterable[ListedObject]) -> Listed:
+    return _listed(found, keys.is_claim_key, lambda key: keys.parse_claim_key(key).row_id)
 
 
 def _listed(

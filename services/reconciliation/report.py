@@ -13,8 +13,8 @@ from shared.bucket import keys
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.reconciliation.comparison import Findings
     from services.reconciliation.contents import Ids
+    from services.reconciliation.findings import Findings
     from shared.bucket.bucket import Bucket
     from shared.errors import PipelineError
 
@@ -32,7 +32,7 @@ def counts(findings: Findings) -> dict[str, int]:
         "pending": findings.pending,
         "missing": len(findings.missing) + findings.without_id,
         "deleted": len(findings.deleted),
-        "tombstones": findings.buried,
+        "new_tombstones": findings.buried,
         "deletes_held_back": findings.held_back,
         "brought": findings.brought,
         "broken_objects": len({fault.key for fault in findings.faults}),
@@ -90,7 +90,7 @@ def _log_deletes(findings: Findings) -> None:
         logger.info(
             "Rows that landed were deleted from the source; their tombstones are in the change "
             "stream",
-            extra=table | {"tombstones": findings.buried},
+            extra=table | {"new_tombstones": findings.buried},
         )
     else:
         logger.warning("Rows that landed were deleted from the source", extra=table)
@@ -102,15 +102,22 @@ def write(
     date: str,
     bucket: Bucket,
 ) -> str:
-    """Write the report, over that of an earlier call on the same day; return its key.
+    """Write what was found into the day's report; return its key.
+
+    Of tables that were not looked at now, it keeps what an earlier call on the same day has found.
 
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
     """
+    key = keys.format_report_key(date)
     tables = {findings.table: _described(findings) for findings in found}
     failed = {table: f"{type(error).__name__}: {error}" for table, error in failures.items()}
+    earlier = bucket.get(key)
+    said = json.loads(earlier.body) if earlier else {"tables": {}, "failed": {}}
+    for part, now in (("tables", tables), ("failed", failed)):
+        kept = {name: said[part][name] for name in said[part] if name not in {*tables, *failed}}
+        now.update(kept)
     body = json.dumps({"date": date, "tables": tables, "failed": failed}, indent=1).encode()
-    key = keys.format_report_key(date)
     bucket.overwrite(key, body)
     return key
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
     from shared.lines import Lines
 
@@ -133,13 +133,13 @@ class Bucket:
 
     def metadata(self, key: str) -> Mapping[str, str] | None:
         """Return an object's user metadata, or None if the object does not exist."""
-        with self._errors("look up", key):
-            try:
-                return self.client.head_object(Bucket=self.name, Key=key)["Metadata"]
-            except ClientError as error:
-                if error.response["Error"]["Code"] == "404":
-                    return None
-                raise
+        found = self._head(key)
+        return found and found["Metadata"]
+
+    def look_up(self, key: str) -> ListedObject | None:
+        """Return an object as it would be listed, or None if it does not exist."""
+        found = self._head(key)
+        return found and ListedObject(key, found["ETag"], found["LastModified"])
 
     def first_version(self, key: str) -> Version | None:
         """Return the oldest version that the bucket keeps of an object; None if it keeps none."""
@@ -162,9 +162,9 @@ class Bucket:
         for entry in self._entries(folder, after):
             yield entry["Key"]
 
-    def list(self, folder: str) -> Iterator[ListedObject]:
+    def list(self, folder: str, after: str = "") -> Iterator[ListedObject]:
         """Yield the objects directly in a folder, as `keys` does their keys."""
-        for entry in self._entries(folder, ""):
+        for entry in self._entries(folder, after):
             yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
@@ -204,6 +204,15 @@ class Bucket:
             )
             for page in pages:
                 yield from page.get("Contents", ())
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        with self._errors("look up", key):
+            try:
+                return self.client.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "404":
+                    return None
+                raise
 
     def _get(self, key: str) -> GetObjectOutputTypeDef | None:
         try:

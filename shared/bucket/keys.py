@@ -195,9 +195,8 @@ def format_inventory_key(table: Table) -> str:
     return f"{inventory_folder(table)}latest.json"
 
 
-def format_compared_key(table: Table) -> str:
-    """Return the key of what is known of the last comparison: `inventory/address/compared.json`."""
-    return f"{inventory_folder(table)}compared.json"
+# What the last comparison of each table saw of the server's counters.
+COMPARED_KEY = "inventory/compared.json"
 
 
 def format_shard_key(table: Table, above: int) -> str:

@@ -270,6 +270,17 @@ def test_one_row_missing_at_night_is_two_emails(drilled, healthy, resources, mat
 
 
 @pytest.mark.long
+def test_deletes_that_are_held_back_are_one_email(drilled, healthy, resources, matrix):
+    good = reconciled(drilled)
+    with stage_faults.table_emptied(drilled):
+        bad = reconciled(drilled)
+    for looks_back in (0, 2):
+        outcome = nights(resources, looks_back, healthy, good, bad)
+        sound(outcome, {"deletes-held-back"})
+    matrix["many deletes"] = outcome
+
+
+@pytest.mark.long
 def test_what_is_missing_for_several_nights_is_told_once(drilled, healthy, resources):
     """Also if a night's finding comes later than that of the night before."""
     drilled.database.run(stage_faults.NEW_ADDRESS)

@@ -22,11 +22,11 @@ INGESTION = (
 )
 RECONCILIATION = (
     {"handler"},
-    {"report"},
+    {"table", "report"},
     {"comparison"},
-    {"extras", "corrections"},
+    {"extras", "corrections", "findings"},
     {"chain"},
-    {"landed", "source_ids", "store"},
+    {"landed", "source_ids", "store", "streams"},
     {"inventory"},
     {"digests", "listing"},
     {"contents"},

@@ -41,15 +41,19 @@ def commands(*arguments):
             ["ingest", "STAGE=dev", "TABLES=address, staff", "JSON=1"],
             "python -m tools.invoke ingest --stage dev --tables 'address, staff' --json\n",
         ),
-        (["reconcile"], "python -m tools.invoke reconcile --stage prod \n"),
-        (["reconcile", "JSON=1"], "python -m tools.invoke reconcile --stage prod --json\n"),
+        (["reconcile"], "python -m tools.invoke reconcile --stage prod   \n"),
+        (["reconcile", "JSON=1"], "python -m tools.invoke reconcile --stage prod   --json\n"),
+        (
+            ["reconcile", "TABLE=payment", "ACCEPT_DELETES=3000"],
+            "reconcile --stage prod --table 'payment' --accept-deletes '3000' \n",
+        ),
         (
             ["replay", "STAGE=dev", "TABLE=address", "FROM=-1", "TO=500"],
             "python -m tools.invoke replay --stage dev  -- 'address' '-1' '500'\n",
         ),
         (["status", "REGION=eu-west-1"], "--stage prod --region eu-west-1 \n"),
         (["ingest", "REGION=eu-west-1"], "ingest --stage prod --region eu-west-1  \n"),
-        (["reconcile", "REGION=eu-west-1"], "reconcile --stage prod --region eu-west-1 \n"),
+        (["reconcile", "REGION=eu-west-1"], "reconcile --stage prod --region eu-west-1   \n"),
         (
             ["replay", "REGION=eu-west-1", "TABLE=address", "FROM=0", "TO=5"],
             "replay --stage prod --region eu-west-1  -- 'address' '0' '5'\n",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from services.ingestion.summary import TableSummary
-from services.reconciliation.comparison import Findings
+from services.reconciliation.findings import Findings
 from services.reconciliation.report import counts
 from tools.results import ingested, reconciled, replayed, restored, what_failed
 from tools.stages import INGEST, RECONCILE
@@ -71,6 +71,7 @@ def test_a_reconciliation_without_findings_is_good():
         "pending": "1",
         "missing": "0",
         "deleted": "1",
+        "new tombstones": "0",
         "broken objects": "0",
     }
     assert result.is_good
@@ -80,7 +81,7 @@ def test_a_reconciliation_without_findings_is_good():
     ]
 
 
-@pytest.mark.parametrize("finding", ["missing", "broken_objects"])
+@pytest.mark.parametrize("finding", ["missing", "broken_objects", "deletes_held_back"])
 def test_a_reconciliation_with_findings_is_not_and_says_what_to_read(finding):
     result = reconciled(reconciliation(**{finding: 1}), "a-bucket")
     assert not result.is_good

@@ -49,9 +49,10 @@ def test_a_number_may_be_as_low_as_it_makes_sense(name):
 
 def test_every_variable_is_read():
     numbers = {name: str(n) for n, name in enumerate(Settings.variables(), start=7)}
-    settings = Settings.from_env(numbers)
+    settings = Settings.from_env(numbers | {"TOMBSTONES": "false"})
     read = {name: getattr(settings, name.lower()) for name in Settings.variables()}
     assert read.pop("WITHOUT_CHANGES") == (numbers["WITHOUT_CHANGES"],)
+    assert read.pop("TOMBSTONES") is False
     assert read == {name: numbers[name] if name in ENV else int(numbers[name]) for name in read}
 
 

@@ -25,6 +25,7 @@ SWITCHED = {
     "writerWaitSeconds": "11",
     "statementTimeoutSeconds": "22",
     "backlogSeconds": "33",
+    "tombstones": "false",
     "withoutChanges": "design",
     "createBucket": "false",
     "createLogGroups": "false",

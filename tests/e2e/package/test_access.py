@@ -55,7 +55,7 @@ def test_the_schedule_may_start_its_state_machine_and_nothing_else(prod: Stack):
     assert trusted(prod, "ScheduleRole") == {"Service": "events.amazonaws.com"}
 
 
-def test_the_state_machine_may_call_its_function_write_its_log_and_nothing_else(prod: Stack):
+def test_the_state_machine_may_call_its_functions_write_its_log_and_nothing_else(prod: Stack):
     assert prod.actions("StateMachineRole") == {"lambda:InvokeFunction", *DELIVER_LOG}
     (call,) = (
         each
@@ -63,7 +63,8 @@ def test_the_state_machine_may_call_its_function_write_its_log_and_nothing_else(
         if "lambda:InvokeFunction" in listed(each["Action"])
     )
     assert listed(call["Action"]) == ["lambda:InvokeFunction"]
-    assert call["Resource"] == {"Fn::GetAtt": ["IngestLambdaFunction", "Arn"]}
+    called = [resource["Fn::GetAtt"][0] for resource in call["Resource"]]
+    assert called == ["IngestLambdaFunction", "ReconcileLambdaFunction"]
     assert trusted(prod, "StateMachineRole") == {"Service": "states.amazonaws.com"}
     (taken,) = prod.properties("StateMachineRole")["AssumeRolePolicyDocument"]["Statement"]
     assert taken["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
@@ -106,6 +107,8 @@ def test_reconcile_reads_and_writes_what_it_found_only(prod: Stack):
         ("s3:GetObject", f"{bucket}/*"),
         ("s3:PutObject", f"{bucket}/reconcile/*"),
         ("s3:PutObject", f"{bucket}/inventory/*"),
+        ("s3:PutObject", f"{bucket}/changes/*"),
+        ("s3:PutObject", f"{bucket}/changes/*/latest.json"),
         ("secretsmanager:GetSecretValue", secrets),
         ("logs:CreateLogStream", log),
         ("logs:PutLogEvents", log),

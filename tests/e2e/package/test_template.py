@@ -62,6 +62,7 @@ VARIABLES = {
     "WRITER_WAIT_SECONDS": "writerWaitSeconds",
     "STATEMENT_TIMEOUT_SECONDS": "statementTimeoutSeconds",
     "BACKLOG_SECONDS": "backlogSeconds",
+    "TOMBSTONES": "tombstones",
     "WITHOUT_CHANGES": "withoutChanges",
 }
 IN_VPC = {
@@ -254,13 +255,23 @@ def test_executions_do_not_overlap_and_let_the_last_call_end(prod: Stack):
 
 
 def test_function_is_called_again_for_more_and_only_by_a_young_execution(prod: Stack):
-    (choice,) = prod.definition["States"]["IsThereMore"]["Choices"]
+    what_is_left = prod.definition["States"]["WhatIsLeft"]
+    choice, _ = what_is_left["Choices"]
     more, young = choice["And"]
     assert more == {"Variable": "$.more", "BooleanEquals": True}
     assert young["Variable"] == "$$.Execution.StartTime"
     assert young["TimestampGreaterThanPath"] == "$.again_if_started_after"
     assert choice["Next"] == prod.definition["StartAt"] == "Ingest"
-    assert prod.definition["States"]["IsThereMore"]["Default"] == "Done"
+    assert what_is_left["Default"] == "Done"
+
+
+def test_the_reconciliation_is_begun_if_rows_were_deleted_and_nobody_waits_for_it(prod: Stack):
+    _, deleted = prod.definition["States"]["WhatIsLeft"]["Choices"]
+    assert deleted == {"Variable": "$.deleted[0]", "IsPresent": True, "Next": "Reconcile"}
+    begun = prod.definition["States"]["Reconcile"]
+    assert begun["Parameters"]["InvocationType"] == "Event"
+    assert begun["Parameters"]["Payload"] == {"deletes.$": "$.deleted"}
+    assert begun["Next"] == "Done"
 
 
 def test_each_call_gets_the_input_of_the_execution(prod: Stack):

@@ -111,6 +111,17 @@ def table_dropped(stage: LocalStage) -> Iterator[None]:
 
 
 @contextmanager
+def table_emptied(stage: LocalStage) -> Iterator[None]:
+    """All rows of a table are gone, as after a backup was restored to a wrong moment."""
+    with _undone(
+        stage,
+        "CREATE TABLE gone AS SELECT * FROM payment; DELETE FROM payment",
+        "INSERT INTO payment OVERRIDING SYSTEM VALUE SELECT * FROM gone; DROP TABLE gone",
+    ):
+        yield
+
+
+@contextmanager
 def column_renamed(stage: LocalStage) -> Iterator[None]:
     """A column has another name, and there are new rows."""
     rename = "ALTER TABLE address RENAME COLUMN {} TO {}"

@@ -74,6 +74,8 @@ class Double(Script):
             return self._read_state()
         if Key == _LATEST:
             return self._read_latest()
+        if Key == keys.COMPARED_KEY:  # no row of this model is deleted
+            return body_of(None, "")
         claimed = self.ask("read claim", _number(Key))
         self._more |= claimed.row_id > self._last_read
         return body_of({"key": format_key(claimed)})

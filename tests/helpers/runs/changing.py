@@ -7,9 +7,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import boto3
+
 from services.ingestion import Limits, ingest
+from services.reconciliation import reconcile
 from shared.bucket import keys
 from shared.tables import Table
+from tests.helpers.faults.steps import on_every_step
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import check_changes, content
 from tests.helpers.runs.place import Place
@@ -17,8 +21,10 @@ from tests.helpers.runs.place import Place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.reconciliation.findings import Findings
     from shared.bucket.bucket import Bucket
     from tests.conftest import Database
+    from tests.helpers.faults.steps import Step
 
 TABLE = "thing"
 SCHEMA = "CREATE TABLE thing (thing_id serial PRIMARY KEY, name text, paid boolean DEFAULT false)"
@@ -44,6 +50,20 @@ def write(place: Place, *statements: str) -> None:
 def update(row_id: int) -> str:
     """Return a statement that gives a row a new version."""
     return f"UPDATE thing SET name = name || '!' WHERE thing_id = {row_id}"
+
+
+def compare(place: Place, table: str = TABLE, step: Step | None = None, **options: Any) -> Findings:
+    """Reconcile a table; `step` is called on every step, see `reconcile` for the options."""
+    client = boto3.client("s3")
+    with closing(place.session()) as connection:
+        if step:
+            on_every_step(client, connection, step)
+        return reconcile(table, client, connection, place.bucket.name, **options)
+
+
+def bury(place: Place, table: str = TABLE, **options: Any) -> int:
+    """Reconcile a table, however much of it is gone; return how many tombstones there are more."""
+    return compare(place, table, accept_deletes=2**62, **options).buried
 
 
 def run_for(place: Place, turns: int) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from shared.errors import LandingError, StateError
 from shared.tables import Table
 from tests.helpers.faults.steps import operations
 from tests.helpers.oracle.landed import data_keys
-from tests.helpers.runs.changing import INSERT, changing, update, write
-from tests.helpers.writers.tombstones import bury
+from tests.helpers.runs.changing import INSERT, bury, changing, update, write
 
 VIEW = (
     "CREATE TABLE base (thing_id serial PRIMARY KEY, name text)",

@@ -1,23 +1,27 @@
-"""Copies kept by `read_new` under a storm: of writers, updaters, runs, tombstones and deaths."""
+"""Copies kept by `read_new` in a storm of writers, deletes, runs, reconciliations and deaths."""
 
 from __future__ import annotations
 
 import json
 import random
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from threading import Event
 
 import boto3
 import pytest
 
-from local.storms.writers import TABLES, Writer, create_tables
+from local.storms.writers import PARTITIONED, TABLES, Writer, create_tables
 from services.ingestion import Limits
 from shared.bucket import read_new
-from tests.helpers.runs.changing import run_within
+from shared.errors import SourceUnavailableError, TransientIngestionError, UnfinishedError
+from tests.helpers.oracle.exactly_once import check_equal, content
+from tests.helpers.runs.changing import compare, run_within
 from tests.helpers.runs.place import Died, Place
-from tests.helpers.writers.tombstones import bury
+from tests.helpers.writers import upheavals
 from tests.helpers.writers.updaters import UPDATERS, Updater
 
 pytestmark = pytest.mark.thorough
@@ -34,6 +38,9 @@ HISTORY = (
         f"FOR EACH ROW EXECUTE FUNCTION remember('{table}')"
         for table in TABLES
     ),
+    # A partition that is detached has the trigger of its table no more.
+    f"CREATE TRIGGER remember_alone AFTER INSERT ON {PARTITIONED}_2 "
+    f"FOR EACH ROW EXECUTE FUNCTION remember('{PARTITIONED}')",
 )
 
 
@@ -102,7 +109,7 @@ class Consumer:
 def place(database, bucket):
     place = Place(database, bucket, TABLES, {}, with_changes=True)
     create_tables(database.connect())
-    place.execute(*HISTORY)
+    place.execute(*upheavals.SCHEMA, *HISTORY)
     for table in TABLES:
         place.execute(
             f"INSERT INTO {table} (bucket, note) SELECT n % 2, 'old' FROM generate_series(1, 99) n"
@@ -112,42 +119,60 @@ def place(database, bucket):
 
 
 def again_and_again(work, over):
+    """Work until it is over; return how often, and how often it is to be tried again later."""
+    taken = Counter[str]()
     while not over.wait(0.1):
-        work()
+        try:
+            taken += work()
+        except (TransientIngestionError, SourceUnavailableError, UnfinishedError) as error:
+            taken[type(error).__name__] += 1
+    return taken
 
 
 def land(place):
     run_within(place, Limits(50, writer_wait_seconds=0.5))
+    return Counter(runs=1)
 
 
-def bury_all(place):
-    return sum(bury(place, table) for table in TABLES)
+def look(place, **options):
+    """Reconcile both tables, with other requests each."""
+    taken = Counter(reconciliations=1)
+    for table in TABLES:
+        findings = compare(place, table, accept_deletes=2**62, **options)
+        taken += Counter(tombstones=findings.buried, brought=findings.brought)
+        assert findings.faults == []
+        assert findings.missing.tolist() == [] or findings.brought
+    return taken
 
 
 def storm(place, consumers, seconds, seed):
-    """Let everybody loose on a place; then let all that there is land."""
+    """Let everybody loose on a place, then let all that there is land; return what was done."""
     over, still = Event(), Event()
     connect = place.database.connect
     work = [Writer(n, connect(), over, 0.5, seed).run for n in range(WRITERS)]
     work += [Updater(n, connect(), over, 0.5, seed).run for n in range(UPDATERS)]
-    with ThreadPoolExecutor(len(work) + 3 + len(consumers)) as pool:
-        tasks = [pool.submit(again_and_again, lambda: land(place), still) for _ in range(2)]
-        tasks += [pool.submit(again_and_again, lambda: bury_all(place), still)]
-        tasks += [pool.submit(consumer.follow, still) for consumer in consumers]
+    work += [upheavals.Upheaval(connect(), over, seed).run]
+    jobs = [partial(land, place), partial(land, place)]
+    jobs += [partial(look, place), partial(look, place, with_listing=False)]
+    with ThreadPoolExecutor(len(work) + len(jobs) + len(consumers)) as pool:
+        tasks = [pool.submit(again_and_again, job, still) for job in jobs]
+        following = [pool.submit(consumer.follow, still) for consumer in consumers]
         working = [pool.submit(job) for job in work]
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not any(task.done() for task in working + tasks):
+        everybody = [*working, *tasks, *following]
+        while time.monotonic() < end and not any(task.done() for task in everybody):
             over.wait(0.05)
         over.set()
-        for task in working:
-            task.result()
+        taken = sum((task.result() for task in working), Counter())
         still.set()
-        for task in tasks:
+        taken += sum((task.result() for task in tasks), Counter())
+        for task in following:
             task.result()
     place.execute("SELECT pg_stat_force_next_flush()")
-    for _ in range(3):
+    for _ in range(2):
         place.run()
-    bury_all(place)
+        taken += look(place)
+    return taken
 
 
 def check(place, consumers):
@@ -157,6 +182,9 @@ def check(place, consumers):
             states = {state(each) for [each] in had}
             found = connection.run(f"SELECT {table}_id, to_jsonb(t) FROM {table} AS t")
             rows = {row_id: state(row) for row_id, row in found}
+            check_equal(table, content(place.bucket), connection)
+            findings = compare(place, table)
+            assert not len(findings.missing) + len(findings.deleted) + findings.pending
             for consumer in consumers:
                 if consumer.table == table:
                     consumer.catch_up()
@@ -176,6 +204,8 @@ def test_each_copy_is_the_table_in_the_end_and_has_had_states_before(place, seco
         for table in TABLES
         for limit, dies in ((None, False), (None, True), (1, False))
     ]
-    storm(place, consumers, seconds, seed)
+    taken = storm(place, consumers, seconds, seed)
+    print(dict(taken))
     check(place, consumers)
+    assert taken["tombstones"] > 0
     assert sum(consumer.deaths for consumer in consumers) > 2

@@ -18,9 +18,8 @@ from shared.tables import Table
 from tests.helpers.oracle.exactly_once import content
 from tests.helpers.oracle.frames import assert_same
 from tests.helpers.oracle.pages import blocks, page, section
-from tests.helpers.runs.changing import update, write
+from tests.helpers.runs.changing import bury, update, write
 from tests.helpers.runs.place import Place
-from tests.helpers.writers.tombstones import bury
 
 THING = Table("thing")
 GUIDE = page("docs/consuming.md")

@@ -511,7 +511,7 @@ def landed_tables(deployed, totesys, bucket, monkeypatch):
     """A Totesys of which some tables have landed; the handler knows no others."""
     monkeypatch.setenv("WITHOUT_CHANGES", "all")
     tables = ("payment", "staff", "department")
-    monkeypatch.setattr("services.reconciliation.handler.TABLES", tables)
+    monkeypatch.setattr("shared.events.TABLES", tables)
     limits = Limits(without_changes=TABLES)
     ingest(tables, bucket.client, totesys.connect(), bucket.name, limits)
     return totesys

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
 
-from services.reconciliation import reconcile
 from shared.bucket import keys
-from shared.postgres.session import disconnect
-from tests.helpers.faults.steps import on_every_step
+from shared.tables import Table
 from tests.helpers.oracle.exactly_once import check_equal, content
-from tests.helpers.runs.changing import SCHEMA, TABLE, changing, update, write
+from tests.helpers.runs.changing import SCHEMA, TABLE, changing, compare, update, write
 from tests.helpers.runs.place import Died
 
 MANY = f"INSERT INTO {TABLE} (name) SELECT 'one of many' FROM generate_series(1, 30)"
@@ -31,16 +30,6 @@ def place(database, bucket):
     place = changing(database, bucket, SCHEMA, MANY)
     place.run()
     return place
-
-
-def compare(place, step=None, **options):
-    client, connection = boto3.client("s3"), place.session()
-    if step:
-        on_every_step(client, connection, step)
-    try:
-        return reconcile(TABLE, client, connection, place.bucket.name, **options)
-    finally:
-        disconnect(connection)
 
 
 def said(place):
@@ -204,9 +193,9 @@ def test_a_column_that_is_called_like_the_tombstone(database, bucket):
     assert findings.objection.startswith("The table has a column '_deleted', so its rows can't")
 
 
-def steps_of(place):
+def steps_of(place, **options):
     steps: list[str] = []
-    compare(place.again(), steps.append)
+    compare(place.again(), step=steps.append, **options)
     return steps
 
 
@@ -239,7 +228,7 @@ def test_wherever_it_dies_the_next_one_says_it(place, first, stride, monkeypatch
     for number in range(first, len(steps_of(place)), stride):
         attempt = place.again()
         with pytest.raises(Died):
-            compare(attempt, at_step(number, die))
+            compare(attempt, step=at_step(number, die))
         settle(attempt)
         check(attempt)
 
@@ -258,13 +247,18 @@ DISTURBANCES = {
 
 
 @SOME_STEPS
+@pytest.mark.parametrize("with_listing", [True, False], ids=["at night", "after a run"])
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
-def test_whatever_happens_meanwhile_both_streams_are_the_table(place, disturbance, first, stride):
+def test_whatever_happens_meanwhile_both_streams_are_the_table(
+    place, disturbance, with_listing, first, stride
+):
+    compare(place)
     write(place, f"DELETE FROM {TABLE} WHERE thing_id IN (2, 3)", update(7))
     place = place.now()
-    for number in range(first, len(steps_of(place)), stride):
+    for number in range(first, len(steps_of(place, with_listing=with_listing)), stride):
         attempt = place.again()
-        compare(attempt, at_step(number, partial(DISTURBANCES[disturbance], attempt)))
+        disturb = at_step(number, partial(DISTURBANCES[disturbance], attempt))
+        compare(attempt, step=disturb, with_listing=with_listing)
         settle(attempt)
         check(attempt)
         write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
@@ -291,8 +285,76 @@ def test_a_run_says_which_tables_are_to_be_compared(place):
     assert deleted() == []
     write(place, f"DELETE FROM {TABLE} WHERE thing_id = 3")
     assert deleted() == [TABLE]
-    write(place, update(4))
-    assert deleted() == [TABLE]  # as long as it was not compared
+    assert deleted() == [TABLE]  # as long as it was not compared, also if nothing else is new
     compare(place)
     write(place, f"TRUNCATE {TABLE}")
     assert deleted() == [TABLE]
+
+
+# ---------------------------------------------------------------------------
+# After a run nothing is listed that the inventory has.
+
+
+def after_a_run(place):
+    """Compare as after a run; return what was found, and its requests to S3."""
+    steps: list[str] = []
+    findings = compare(place, step=steps.append, with_listing=False)
+    return findings, [step.removeprefix("before ") for step in steps if "before" in step]
+
+
+def listed(requests):
+    urls = [request.split()[1] for request in requests if request.startswith("ListObjectsV2")]
+    return [parse_qs(urlsplit(url).query)["prefix"][0] for url in urls]
+
+
+def test_after_a_run_only_what_is_new_is_looked_for(place):
+    compare(place)
+    write(place, MANY, f"DELETE FROM {TABLE} WHERE thing_id IN (2, 40)")
+    place.run()
+    findings, requests = after_a_run(place)
+    assert findings.deleted.tolist() == [2]
+    folders = {"inventory/thing/", "changes/thing/"}
+    assert set(listed(requests)) == folders
+    check(place)
+    steps: list[str] = []
+    compare(place, step=steps.append)
+    reads = [step for step in steps if "before GetObject" in step and ".jsonl" in step]
+    assert [read for read in reads if "changes" not in read] == []  # the next night has them
+
+
+def test_after_a_run_without_an_inventory_all_is_listed(place):
+    write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
+    findings, requests = after_a_run(place)
+    assert findings.deleted.tolist() == [2]
+    assert {"thing/", "claims/thing/"} <= set(listed(requests))
+
+
+def delete(place, key):
+    boto3.client("s3").delete_object(Bucket=place.bucket.name, Key=key)
+
+
+def lose_a_claim(place):
+    delete(place, keys.format_claim_key(Table(TABLE), 33))
+
+
+def lose_a_shard(place):
+    delete(place, keys.format_shard_key(Table(TABLE), 0))
+
+
+def insert_below(place):
+    write(place, f"INSERT INTO {TABLE} VALUES (-5, 'below')")
+
+
+@pytest.mark.parametrize("fault", [lose_a_claim, lose_a_shard, insert_below])
+def test_after_a_run_all_is_listed_if_something_else_is_found(place, fault):
+    compare(place)
+    write(place, MANY, f"DELETE FROM {TABLE} WHERE thing_id = 2")
+    place.run()
+    fault(place)
+    findings, requests = after_a_run(place)
+    assert {"thing/", "claims/thing/"} <= set(listed(requests))
+    again = compare(place, with_deletes=False)
+    assert findings.deleted.tolist() == [2]
+    assert again.deleted.tolist() == []
+    assert findings.faults == again.faults
+    assert bool(findings.faults) == (fault is lose_a_claim)

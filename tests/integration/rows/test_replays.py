@@ -12,7 +12,6 @@ import pytest
 
 from services.ingestion import Range, replay
 from services.ingestion.handler import lambda_handler
-from services.reconciliation import reconcile
 from shared.bucket import keys
 from shared.errors import EventError, LandingError
 from shared.tables import Table
@@ -20,7 +19,7 @@ from tests.helpers.cases import one_in
 from tests.helpers.faults.steps import on_every_step
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import check_equal, content
-from tests.helpers.runs.changing import REPORT, state, update
+from tests.helpers.runs.changing import REPORT, bury, state, update
 from tests.helpers.runs.lambda_context import CONTEXT
 from tests.helpers.runs.place import Died, Place
 
@@ -56,11 +55,6 @@ def beside_changes(place):
 
 def mark(place):
     return {key: said for key, said in state(place).items() if key != "sequence"}
-
-
-def bury(place):
-    with closing(place.session()) as connection:
-        reconcile("thing", place.bucket.client, connection, place.bucket.name)
 
 
 def check(place):
