@@ -154,8 +154,8 @@ def restored(answer: Mapping[str, Any], bucket_name: str) -> Result:
         note += " is as it landed."
     elif done["key"].startswith("changes/"):
         note += (
-            " has no lines, so that readers go on. What it held comes with the next run, which "
-            f"delivers every row of the table: make ingest TABLES={done['table']}"
+            " has no lines, so that readers go on. The next run delivers what it held: make ingest "
+            f"TABLES={done['table']}"
         )
     else:
         note += " has its rows as they are now. The change stream has what changed meanwhile."

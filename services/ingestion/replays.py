@@ -152,7 +152,6 @@ def open_additions(table: Table, bucket: Bucket, connection: Connection) -> Addi
     if additions.objection:
         raise EventError(
             f"Nothing can be put into the change stream of {table.name!r}: {additions.objection}. "
-            "If it can have one, the next run delivers every row that has landed: make ingest "
-            f"TABLES={table.name}."
+            f"If it can have one, let a run scan the table first: make ingest TABLES={table.name}."
         )
     return additions

@@ -7,7 +7,8 @@ that landed, and it is put back as it was. If none is left, it depends on the ob
     are read as they are now, which is exact: whatever is newer than the mark that is done comes in
     the change stream, too, behind all that it holds of these rows by now.
 -   What an object of the change stream held is not known. Under its number comes an object without
-    lines, so that readers go on. The mark is dropped, so the next scan delivers what was lost.
+    lines, so that readers go on. The next scan compares all lines with those that have landed, and
+    so delivers what was lost.
 
 Either may have held rows that were deleted since, and somebody may have read them. Nobody knows
 their ids any more, so all ids without a row get a tombstone.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from services.ingestion.replays import open_additions
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
-from shared.bucket.changes import find_last_number, get_change_state, save_change_state
+from shared.bucket.changes import find_last_number, forget_declaration, get_change_state
 from shared.bucket.position import find_claim, find_position, get_claim
 from shared.contracts.check import Inspector
 from shared.errors import EventError, StateError
@@ -168,7 +169,7 @@ class _Restore:
         if not with_changes or number > last:
             raise EventError(f"{self._key} was never there: the stream ends at number {last}.")
         self._bury()
-        self._drop_mark()
+        self._forget_declaration()
         metadata = {"base": "", "snapshot": "", "history": ""}
         self._landed(self._bucket.put_rows(self._key, NO_LINES, **metadata))
 
@@ -193,13 +194,12 @@ class _Restore:
                 return
             additions.catch_up()
 
-    def _drop_mark(self) -> None:
-        """Let the next scan deliver every row; one that is under way can't save its mark then."""
+    def _forget_declaration(self) -> None:
+        """Let the next scan compare all lines; one that is under way can't save its mark then."""
         while True:
             state = get_change_state(self._table, self._bucket)
-            number = find_last_number(state, self._bucket)
-            dropped = replace(state, number=number, done=None, scan=None)
-            if save_change_state(dropped, self._bucket) is not dropped:
+            healed = replace(state, number=find_last_number(state, self._bucket))
+            if forget_declaration(healed, self._bucket):
                 return
 
     def _landed(self, landed: Landed | None) -> None:

@@ -51,7 +51,7 @@ class Additions:
         self._state, self._bucket = state, bucket
         self.objection = _NO_XMIN if mark is None else None
         if mark and (broken := break_between(state.done, mark)):
-            self.objection = broken
+            self.objection = broken.because
         self.is_overtaken = False
 
     def put(self, lines: Lines) -> Landed | None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
 from shared.bucket.pointer import get_pointer, move_pointer
+from shared.declaration import UNKNOWN, digest
 from shared.snapshot import Mark, parse_mark
 from shared.telemetry import logger
 
@@ -142,6 +143,22 @@ def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     return replace(state, pointer=moved) if moved else state
 
 
+def forget_declaration(state: ChangeState, bucket: Bucket) -> ChangeState | None:
+    """Let every scan compare all lines with those that have landed, until one has ended.
+
+    Returns:
+        The state with its latest.json written; None if somebody else has written it meanwhile.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    if state.done is None:
+        return state
+    forgotten = replace(state, done=replace(state.done, declared=UNKNOWN), scan=None)
+    saved = save_change_state(forgotten, bucket)
+    return None if saved is forgotten else saved
+
+
 def put_changes(
     state: ChangeState, lines: Lines, mark: Mark, bucket: Bucket
 ) -> tuple[ChangeState, Landed] | None:
@@ -167,6 +184,7 @@ def put_changes(
         base="" if state.done is None else str(state.done.xmin),
         snapshot=str(mark.xmin),
         history=mark.history,
+        declared="" if state.done is None else digest(state.done.declared),
     )
     return (replace(state, number=number), landed) if landed else None
 
@@ -183,4 +201,7 @@ def _parse_latest(content: Any) -> ChangeLatest:
 def _parse_metadata(metadata: Mapping[str, str]) -> Mark | None:
     """Return the mark from which an object's scan began; None if that scan delivered every row."""
     xmin = metadata.get("base")
-    return Mark(f"{xmin}:{xmin}:", metadata["history"], "", 0) if xmin else None
+    if not xmin:
+        return None
+    declared = metadata.get("declared", "")  # objects of earlier releases have none
+    return Mark(f"{xmin}:{xmin}:", metadata["history"], "", 0, declared)

@@ -17,7 +17,7 @@ INGESTION = (
     {"run", "restores"},
     {"table", "replays"},
     {"read_ahead", "land", "change_scan", "standing"},
-    {"new_rows", "summary"},
+    {"comparing", "new_rows", "summary"},
     {"writers"},
 )
 RECONCILIATION = (
@@ -53,7 +53,7 @@ CHECKS = (
 )
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
 PLAIN = {
-    *("errors", "telemetry", "settings", "clients", "tables", "snapshot", "events"),
+    *("errors", "telemetry", "settings", "clients", "tables", "snapshot", "events", "declaration"),
     *("jsonlines", "lines", "json_reader"),
 }
 ROOMS = {
