@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status doctor ingest reconcile replay restore dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status doctor ingest reconcile replay restore query dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -63,6 +63,12 @@ replay: setup ## land rows of TABLE again in a deployed STAGE (prod): ids above 
 restore: setup ## land a lost object of TABLE again in a deployed STAGE (prod): KEY; JSON=1
 	@test -n "$(TABLE)" && test -n "$(KEY)" || { echo "Which object? make restore TABLE=payment KEY=payment/1526-2024-11-11T15-03-24.jsonl"; exit 2; }
 	@python -m tools.invoke restore $(AT) $(if $(JSON),--json) -- '$(TABLE)' '$(KEY)'
+
+# Nothing in SQL is make's or the shell's to expand, such as the $ of a pattern.
+unexport SQL
+query: export QUERY = $(value SQL)
+query: setup ## ask SQL="select ..." about what has landed in a deployed STAGE (prod), or at a prompt; JSON=1
+	@python -m tools.query $(AT) $(if $(JSON),--json)$(if $(value SQL), -- "$$QUERY")
 
 doctor: setup ## check everything that a STAGE needs, before it is deployed or after (prod); REGION; JSON=1
 	@python -m tools.doctor $(AT) $(if $(JSON),--json)

@@ -60,7 +60,7 @@ def child(what: str, secret: str) -> None:
     if what == "land":
         from services.ingestion import Limits, ingest
 
-        limits = Limits(batch_rows=ROWS // OBJECTS + 1, without_changes=[TABLE])
+        limits = Limits(batch_rows=ROWS // OBJECTS + 1)
         ingest([TABLE], client, connection, BUCKET, limits)
     else:
         from services.reconciliation import reconcile

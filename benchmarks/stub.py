@@ -103,7 +103,7 @@ class S3:
         body = self._objects.get(self._path(Key))
         if body is None:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return {"Body": io.BytesIO(body), "ETag": _etag(body)}
+        return {"Body": io.BytesIO(body), "ETag": _etag(body), "Metadata": {}}
 
     def put_object(self, Bucket: str, Key: str, Body: bytes, **options: Any) -> dict[str, str]:  # noqa: ARG002
         """Write an object, if its condition holds."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from local import totesys
+from local import REPOSITORY, totesys
 from local.comparison import compare
 from local.console import heading, interruptible, log_line, print_table, table, timed
-from local.stage import LocalStage
+from local.stage import STAGE, LocalStage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 NEW_EVENTS = 10
 SHOWN_TABLE = "sales_order"
 SHOWN_LINES = 3
+QUERY = """\
+SELECT currency_code, count(*) AS orders, sum(units_sold * unit_price) AS amount
+FROM sales_order JOIN currency USING (currency_id)
+GROUP BY currency_code ORDER BY currency_code"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +67,7 @@ def play(stage: LocalStage) -> list[str]:
     heading(f"{SHOWN_TABLE}/latest.json after the first run and after the second")
     print(f"  {json.dumps(first)}\n  {json.dumps(stage.landed.latest(SHOWN_TABLE))}")
     _show_lines(stage)
-    return []
+    return _query(stage)
 
 
 def _run(stage: LocalStage) -> list[str]:
@@ -108,6 +113,18 @@ def _show_lines(stage: LocalStage) -> None:
     heading(f"Landed lines, the first of s3://{stage.landed.bucket_name}/{key}")
     for line in stage.landed.read(key).decode().splitlines()[:SHOWN_LINES]:
         print(f"  {line}")
+
+
+def _query(stage: LocalStage) -> list[str]:
+    heading(f'make query STAGE={STAGE} SQL="..."')
+    print(f"{QUERY}\n")
+    command = [sys.executable, "-m", "tools.query", "--stage", STAGE, QUERY]
+    environ = stage.aws.subprocess_environ()
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False
+    )
+    print(done.stdout, end="")
+    return [f"The query failed: {done.stderr}"] if done.returncode else []
 
 
 def _execution_faults(execution: Execution) -> list[str]:

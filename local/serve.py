@@ -68,6 +68,7 @@ def _commands(stage: LocalStage) -> list[tuple[str, str]]:
         ("python -m local.show sales_order", "the keys of a table's objects"),
         ("python -m local.show sales_order/latest.json", "an object"),
         ("make status STAGE=local", "watermarks beside what the source has"),
+        ("make query STAGE=local SQL='FROM currency'", "what has landed, with SQL"),
         ("make ingest STAGE=local", "call the deployed code"),
         ("npx sls invoke local -f ingest --stage local", "run the working tree's code"),
         ("npx sls logs -f ingest --stage local", "the log of the deployed code"),
@@ -78,7 +79,7 @@ def _commands(stage: LocalStage) -> list[tuple[str, str]]:
 
 def _tick_for_ever(stage: LocalStage, interval: float, new_events: int) -> None:
     targets = scheduled(stage.aws.client("events"))
-    alarms = LiveAlarms(stage)
+    alarms, functions = LiveAlarms(stage), ScheduledFunctions(stage)
     heading(f"Ticks, one every {interval:g} s; alarms fire and clear as they would on AWS:")
     if not targets:
         print("  none: the deployed schedule is not enabled")
@@ -89,13 +90,40 @@ def _tick_for_ever(stage: LocalStage, interval: float, new_events: int) -> None:
             tick(stage, target, alarms)
         while (left := due - time.monotonic()) > 0:
             time.sleep(min(left, MINUTE))
-            _say(*alarms.until_now())
+            _say(*alarms.until_now(), *functions.call_due(datetime.now(UTC), alarms))
+
+
+class ScheduledFunctions:
+    """The functions that have a schedule of their own, such as the nightly reconciliation."""
+
+    def __init__(self, stage: LocalStage) -> None:
+        """Find out when each is due."""
+        now = datetime.now(UTC)
+        targets = scheduled(stage.aws.client("events"), "lambda")
+        self._due = {target: target.next_time(now) for target in targets}
+        self._stage = stage
+
+    def call_due(self, now: datetime, alarms: LiveAlarms) -> list[str]:
+        """Call those that are due; return what came of it, in lines."""
+        due = [target for target, at in self._due.items() if at <= now]
+        self._due |= {target: target.next_time(now) for target in due}
+        return [line for target in due for line in self._call(target, alarms)]
+
+    def _call(self, target: Target, alarms: LiveAlarms) -> list[str]:
+        name = target.arn.rpartition(":")[2]
+        began = datetime.now(UTC)
+        answer = self._stage.aws.client("lambda").invoke(FunctionName=name, Payload=target.text)
+        what = "failed" if "FunctionError" in answer else "succeeded"
+        said = f"{name} {what}: {target.schedule}"
+        if name != self._stage.reconcile_name:
+            return [said]
+        return [said, *alarms.take_night(self._stage.reconcile_log.lines(since=began))]
 
 
 def tick(stage: LocalStage, target: Target, alarms: LiveAlarms) -> None:
     """Start what the schedule starts, and print what came of it."""
     began = datetime.now(UTC)
-    execution = execute(stage.aws.client("stepfunctions"), target.state_machine_arn, target.text)
+    execution = execute(stage.aws.client("stepfunctions"), target.arn, target.text)
     lines = stage.log.lines(since=began)
     failure = [f"{execution.error}: {execution.cause}"] if execution.error else []
     what = "; ".join([*failure, *(news(lines) or ["nothing new"] * (not failure))])

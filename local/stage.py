@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from local import totesys
+from local import REPOSITORY, totesys
 from local.aws.deployment import run_sls
 from local.aws.execution import Execution, execute
 from local.aws.function_log import FunctionLog
@@ -76,14 +76,18 @@ class LocalStage:
     reconcile_log: FunctionLog
     state_machine_arn: str
 
-    def __init__(self, events: int = 2000, step: Step = _silently) -> None:
+    def __init__(
+        self, events: int = 2000, step: Step = _silently, folder: Path = REPOSITORY
+    ) -> None:
         """Prepare a stage; entering it starts it.
 
         Args:
             events: How many business events, of three rows each, Totesys has at first.
             step: Called with a title for a context manager around each step of the start.
+            folder: What is deployed, if it is another checkout than this one.
         """
         self._events = events
+        self._folder = folder
         self._step = step
 
     def __enter__(self) -> Self:
@@ -162,8 +166,9 @@ class LocalStage:
     def _deploy(self) -> None:
         secret = json.dumps(self.server.secret(DATABASE))
         self.aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=secret)
+        environ = self.aws.subprocess_environ()
         with tempfile.TemporaryDirectory(prefix="local-stage-") as folder:
-            run_sls("deploy", STAGE, self.aws.subprocess_environ(), Path(folder) / "deploy.log")
+            run_sls("deploy", STAGE, environ, Path(folder) / "deploy.log", folder=self._folder)
         self._find_deployed()
 
     def _find_deployed(self) -> None:

@@ -49,6 +49,7 @@ const RULES = {
   backlogSeconds: wholeNumber(0),
   createsOnly: oneOf(['true', 'false']),
   tombstones: oneOf(['true', 'false']),
+  proofDays: wholeNumber(1),
   withoutChanges: orNone(tables),
 };
 

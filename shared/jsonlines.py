@@ -84,6 +84,19 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
     return lines.getvalue()
 
 
+def to_json_texts(column: pd.Series[Any]) -> list[bytes]:
+    """Return the JSON text of each value of a column, as it is written in a line.
+
+    >>> to_json_texts(pd.Series(["a", None]))
+    [b'"a"', b'null']
+
+    Raises:
+        TypeError: a value is of a type that has no exact form here.
+    """
+    lines = to_json_lines(column.rename("v").to_frame()).split(b"\n")[:-1]
+    return [line[len('{"v":') : -1] for line in lines]
+
+
 def to_json(value: Any) -> str:
     """Return a value as it is written in a line.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import closing, contextmanager, suppress
 from itertools import count
@@ -14,6 +15,7 @@ from pg8000.exceptions import InterfaceError
 from local import totesys as totesys_database
 from local.totesys.database import ADMIN, Server
 from shared import errors, telemetry
+from shared.contracts import contract as contracts
 from tests.helpers.faults.processes import processes_of
 from tests.helpers.oracle.untold import telling
 from tests.helpers.servers import SHIMS
@@ -64,6 +66,20 @@ def nothing_is_told(told: list[str]) -> Iterator[None]:
     lines = told.copy()
     told.clear()
     assert lines == []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def everything_lands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the contracts say by x-land, in tests all columns land; `x_land` says otherwise."""
+    folder = tmp_path_factory.mktemp("contracts")
+    for path in contracts.FOLDER.glob("*.json"):
+        document = json.loads(path.read_text())
+        for column in document["properties"].values():
+            column.pop("x-land", None)
+        (folder / path.name).write_text(json.dumps(document))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contracts, "FOLDER", folder)
+        yield
 
 
 class Database:

@@ -1,7 +1,8 @@
 """`make contract TABLE=x`: write a table's contract from the table as it is, for you to edit.
 
 Types, nullability, lengths and enums come from the catalogue. A text gets a format if every row has
-it. Ranges are not guessed: rows can't tell which value would be a surprise.
+it. Ranges are not guessed: rows can't tell which value would be a surprise. What the contract that
+is there says by `x-land` is kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import sys
 from contextlib import closing, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pg8000.native import identifier, literal
@@ -23,6 +25,7 @@ from shared.contracts import contract as contracts
 from shared.contracts import schema
 from shared.contracts.values import column_faults
 from shared.errors import PipelineError
+from shared.personal import PersonalData
 from shared.postgres.credentials import get_credentials
 from shared.postgres.refusals import database_errors
 from shared.postgres.session import connect
@@ -30,7 +33,7 @@ from shared.tables import Table
 from tools.stages import REGION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with _connect(options) as connection:
-            contract = make(options.table, connection)
+            contract = make(options.table, connection, kept_forms(options.table))
         path = write(options.table, contract, force=options.force)
     except (PipelineError, FileExistsError) as error:
         sys.exit(str(error))
@@ -102,18 +105,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make(table: str, connection: Connection) -> str:
-    """Return the text of a table's contract.
+def kept_forms(table: str) -> dict[str, str]:
+    """Return what the contract of a table says by `x-land`, by column; nothing if it has none.
 
     Raises:
-        PipelineError: the table can't be read, or can't be ingested.
+        ConfigError: the contract is not valid.
     """
-    batch = read_new_rows(Table(table), 0, connection, ROWS, wait_seconds=0)
+    path = contracts.FOLDER / Table(table).contract
+    return (
+        contracts.land_forms(contracts.parse(path.name, path.read_text())) if path.exists() else {}
+    )
+
+
+def make(
+    table: str, connection: Connection, forms: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return the text of a table's contract.
+
+    Args:
+        table: its name.
+        connection: a session in autocommit, on a primary.
+        forms: the `x-land` of the columns that have one; dropped ones are not read.
+
+    Raises:
+        PipelineError: the table can't be read, can't be ingested, or lacks a column of `forms`.
+    """
+    dropped = frozenset(name for name, form in forms.items() if form == "drop")
+    personal = PersonalData(dropped, frozenset(forms) - dropped)
+    batch = read_new_rows(Table(table), 0, connection, ROWS, wait_seconds=0, personal=personal)
     with database_errors(f"Reading the enums of {table!r}"):
         properties = {
-            each.name: _property(each, batch.rows[each.name], _labels(table, each, connection))
+            each.name: _property(
+                each, batch.source.get(each.name), _labels(table, each, connection)
+            )
             for each in batch.description.columns
         }
+    for name, form in forms.items():
+        properties[name] = {schema.LAND: form} | properties[name]
     properties[Table(table).id_column]["minimum"] = 1
     contract = {"title": table} | contracts.FRAME | {"required": list(properties)}
     return _text(contract, properties)
@@ -159,8 +187,8 @@ def _labels(table: str, column: Column, connection: Connection) -> list[str]:
     return [label for [label] in connection.run(_LABELS.format(**names))]
 
 
-def _property(column: Column, values: pd.Series[Any], labels: list[str]) -> dict[str, Any]:
-    """Return the schema of a column; a text's format is found in its values."""
+def _property(column: Column, values: pd.Series[Any] | None, labels: list[str]) -> dict[str, Any]:
+    """Return the schema of a column; a text's format is found in its values, if they were read."""
     if column.category == "A":
         found: dict[str, Any] = {"type": "array"}
     elif column.category in "CER":  # composite, enum or range: a user's, of any name
@@ -168,7 +196,7 @@ def _property(column: Column, values: pd.Series[Any], labels: list[str]) -> dict
     else:
         found = dict(_TYPES.get(column.base, {"type": "string"}))
     if column.category == "S":
-        found |= _length(column.type_name) | _format(values)
+        found |= _length(column.type_name) | ({} if values is None else _format(values))
     if labels:
         found["enum"] = labels
     if column.nullable:

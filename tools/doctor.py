@@ -86,6 +86,7 @@ def examine_source(report: Report, stage: Opened[Stage]) -> None:
     """Make every check of a stage's secret and its database."""
     report.make_all(secret.CHECKS, stage)
     credentials = report.open("secret form", open_credentials, stage)
+    report.make_all(secret.OF_CREDENTIALS, credentials)
     report.make_all(tls.OF_STAGE, stage)
     source = report.open("database", open_source, credentials)
     try:

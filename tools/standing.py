@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from services.reconciliation.inventory import parse
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
 from shared.bucket.changes import get_change_state
+from shared.bucket.pointer import get_pointer
 from shared.bucket.position import find_position
 from shared.clients import s3_client
 from shared.errors import PipelineError
@@ -52,6 +54,7 @@ class TableStatus:
         rows_today: how many rows have landed since midnight, UTC.
         held_back_rows: how many rows the last run held back.
         changes: the number of the last object of the change stream.
+        proof_days_behind: for how many days values wait to be compared beyond their turn.
     """
 
     table: str
@@ -64,6 +67,7 @@ class TableStatus:
     rows_today: int | None = None
     held_back_rows: int | None = None
     changes: int | None = None
+    proof_days_behind: int | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ def _in_bucket(
             )
         if table not in tables_without_changes(settings.without_changes):
             standing = replace(standing, changes=get_change_state(known, bucket).number)
+        standing = replace(standing, proof_days_behind=_days_behind(known, bucket, now))
         standing = replace(standing, rows_today=_rows_of(known, f"{now:%Y-%m-%d}", bucket))
         if standing.rows_today is None:
             notes.append(
@@ -116,6 +121,14 @@ def _in_bucket(
     except PipelineError as error:
         notes.append(f"{table}: {error}")
     return standing, notes
+
+
+def _days_behind(table: Table, bucket: Bucket, now: datetime) -> int | None:
+    """Return for how long the nightly proof is behind; None if there was none yet."""
+    inventory = get_pointer(keys.format_inventory_key(table), parse, bucket).value
+    if not inventory or not inventory.shards:
+        return None
+    return max(0, now.toordinal() - min(each.due for each in inventory.shards))
 
 
 def _rows_of(table: Table, date: str, bucket: Bucket) -> int | None:

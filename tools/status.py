@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNKNOWN = "-"
 _HEADINGS = (
     *("table", "in source", "watermark", "age", "today"),
-    *("held back", "changes", "rows", "last batch"),
+    *("held back", "changes", "proof late", "rows", "last batch"),
 )
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -67,6 +67,7 @@ def table_lines(stage: StageStatus) -> list[str]:
 
 
 def _cells(standing: TableStatus) -> tuple[str, ...]:
+    days = standing.proof_days_behind
     return (
         standing.table,
         _number(standing.highest_id),
@@ -75,6 +76,7 @@ def _cells(standing: TableStatus) -> tuple[str, ...]:
         _number(standing.rows_today),
         _number(standing.held_back_rows),
         _number(standing.changes),
+        duration(None if days is None else days * 86_400),
         _number(standing.last_rows),
         standing.last_key or UNKNOWN,
     )

@@ -45,6 +45,8 @@ from local.aws.roll_back import (
     refuse_to_delete_protected_stacks,
     roll_back_failed_updates,
 )
+from local.aws.triggers import fire_triggers
+from local.aws.unfired import refuse_what_is_not_fired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -241,6 +243,8 @@ def main(folder: Path) -> None:
     make_buckets_first()
     refuse_to_delete_protected_stacks()
     tell_executions_when_they_started()
+    fire_triggers()
+    refuse_what_is_not_fired()
     keep_request_ids()
     hasten()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -43,7 +43,7 @@ def _holds(condition: dict[str, Any], template: dict[str, Any]) -> bool:
     ((function, argument),) = [
         (key, value)
         for key, value in condition.items()
-        if key in {"Condition", "Fn::Equals", "Fn::Not", "Fn::Or"}
+        if key in {"Condition", "Fn::Equals", "Fn::Not", "Fn::Or", "Fn::And"}
     ]
     if function == "Condition":
         return _holds(template["Conditions"][argument], template)
@@ -52,7 +52,8 @@ def _holds(condition: dict[str, Any], template: dict[str, Any]) -> bool:
         return bool(first == second)
     if function == "Fn::Not":
         return not _holds(argument[0], template)
-    return any(_holds(operand, template) for operand in argument)
+    holding = [_holds(operand, template) for operand in argument]
+    return all(holding) if function == "Fn::And" else any(holding)
 
 
 def _value(node: Any, template: dict[str, Any]) -> str:

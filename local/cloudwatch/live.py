@@ -34,6 +34,12 @@ class LiveAlarms:
         self._simulation.play(Recording(list(calls(lines)), execution.status, self._timeout))
         return changed
 
+    def take_night(self, lines: Sequence[str]) -> list[str]:
+        """Take what a call of the reconciliation logged that has just ended, as `take` does."""
+        changed = self.until_now()
+        self._simulation.play_night(list(calls(lines)))
+        return changed
+
     def until_now(self) -> list[str]:
         """Let the time pass that has passed; return which alarms fired and which cleared."""
         alarms = self._simulation.alarms

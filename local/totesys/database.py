@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ADMIN: Final = "postgres"
 READER: Final = "reader"
 PASSWORD: Final = "reader's password"
+HASH_KEY: Final = "the key of the hashes, for this machine only"
 
 DEFAULT_SETTINGS: Final[Mapping[str, str | int]] = {
     "listen_addresses": "",
@@ -125,13 +126,14 @@ class Server:
         return int((self.directory / "PG_VERSION").read_text())
 
     def secret(self, dbname: str) -> dict[str, str | int]:
-        """Return what the service's secret holds: `reader`'s access to a database."""
+        """Return what the service's secret holds: `reader`'s access to a database, and a key."""
         return {
             "host": self.host,
             "port": self.port,
             "dbname": dbname,
             "username": READER,
             "password": PASSWORD,
+            "hash_key": HASH_KEY,
         }
 
     def create_database(self, name: str, template: str | None = None) -> None:

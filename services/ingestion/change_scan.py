@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket, Landed
     from shared.bucket.changes import ChangeState
     from shared.contracts.check import Inspector
+    from shared.personal import PersonalData
     from shared.postgres.catalogue import Description
     from shared.postgres.reader import Batch
     from shared.snapshot import Mark
@@ -49,18 +50,22 @@ class ChangeScan:
         over: whether nothing is left to do in this run.
     """
 
-    def __init__(self, state: ChangeState, mark: Mark, bucket: Bucket) -> None:
+    def __init__(
+        self, state: ChangeState, mark: Mark, bucket: Bucket, personal: PersonalData
+    ) -> None:
         """Prepare for a scan.
 
         Args:
             state: as in the stream's latest.json.
             mark: taken before this run read anything.
             bucket: the bucket that the stream is in.
+            personal: which columns of the table must not land as they are.
         """
         self.landed: list[Landed] = []
         self.repeated = 0
         self.over = False
         self._state, self._mark, self._bucket = state, mark, bucket
+        self._personal = personal
         self._scan: Scan | None = None
         self._is_settled = False
         self._description: Description | None = None
@@ -180,7 +185,9 @@ class ChangeScan:
         """Read the changed rows of a stretch; return the id up to which they were read."""
         table, since = self._state.table, self._since
         with database_errors(f"Reading the changes of {table.name!r}"):
-            self._description = self._description or read_description(table, connection)
+            self._description = self._description or read_description(
+                table, connection, self._personal
+            )
             changed = versions.changed_rows(since)
             batch = read_batch(self._description, connection, changed, above, batch_rows, last=last)
         last = batch.last_id if batch.more else last

@@ -15,7 +15,6 @@ If the streams can't be read, or only in many requests, all lines are sent. That
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bucket.changes import forget_declaration
@@ -112,4 +111,4 @@ class Comparing:
         # Of rows that share an id, the streams have no last line.
         is_landed &= ~batch.ids.duplicated(keep=False).to_numpy()
         self.has_left_out |= bool(is_landed.any())
-        return replace(batch, rows=batch.rows[~is_landed])
+        return batch.only(~is_landed)

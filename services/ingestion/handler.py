@@ -12,6 +12,7 @@ from shared import telemetry
 from shared.clients import s3_client
 from shared.errors import explained
 from shared.events import requested_tables
+from shared.postgres.credentials import get_credentials
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
 from shared.tables import tables_without_changes
@@ -86,7 +87,10 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
         tables_without_changes(settings.without_changes),
     )
     with database_session(settings) as connection:
-        summary = ingest(tables, s3_client(), connection, settings.bucket_name, limits)
+        key = get_credentials(settings.db_secret_id).hash_key
+        summary = ingest(
+            tables, s3_client(), connection, settings.bucket_name, limits, hash_key=key
+        )
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
     return summary | {"deleted": summary["deleted"] if settings.tombstones else []}
@@ -100,7 +104,13 @@ def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -
     refuse_without_changes(wanted.table, tables_without_changes(settings.without_changes))
     with database_session(settings) as connection:
         done = replay(
-            wanted, s3_client(), connection, settings.bucket_name, settings.batch_rows, left
+            wanted,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            settings.batch_rows,
+            left,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
         )
     return {"more": False, "replay": done}
 
@@ -112,7 +122,12 @@ def _restore(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
     with_changes = lost.table not in tables_without_changes(settings.without_changes)
     with database_session(settings) as connection:
         done = restore(
-            lost, s3_client(), connection, settings.bucket_name, with_changes=with_changes
+            lost,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            with_changes=with_changes,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
         )
     return {"more": False, "restore": done}
 

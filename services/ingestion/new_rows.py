@@ -31,6 +31,8 @@ import pandas as pd
 from pg8000.native import identifier
 
 from services.ingestion.writers import describe, wait_for_writers
+from shared.contracts.contract import personal_data
+from shared.personal import NONE
 from shared.postgres.catalogue import read_description
 from shared.postgres.proof import PROOF, prove
 from shared.postgres.reader import Batch, read_batch
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from pg8000.native import Connection
 
     from services.ingestion.writers import Writer
+    from shared.personal import PersonalData
     from shared.postgres.catalogue import Description
 
     type Gaps = np.ndarray[Any, np.dtype[np.int64]]  # one row (first, last) per gap
@@ -60,7 +63,8 @@ _IN_GAPS = """
 unnest(string_to_array('{firsts}', ',')::bigint[], string_to_array('{lasts}', ',')::bigint[])
     AS gap(first, last)
 CROSS JOIN LATERAL (
-    SELECT t.* FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last ORDER BY t.{id}{limit}
+    SELECT {read} FROM {table} AS t WHERE t.{id} BETWEEN gap.first AND gap.last
+    ORDER BY t.{id}{limit}
 ) AS t"""
 
 
@@ -71,6 +75,7 @@ def get_table_data(
     limit: int | None = None,
     *,
     wait_seconds: float = WRITER_WAIT_SECONDS,
+    hash_key: str | None = None,
 ) -> pd.DataFrame:
     """Return the rows with an id above `row_id`, ascending by id, with none missing among them.
 
@@ -81,17 +86,24 @@ def get_table_data(
         limit: how many rows to return at most; fewer if they are long, more if the last ones share
             their id. If None, all rows.
         wait_seconds: how long to wait for open writers if an id is missing.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Returns:
-        The rows, in the types that `shared.postgres.columns` lists; if there are none, an empty
-        frame with the table's columns. Rows above an id that an open writer may yet fill are left
-        out.
+        The rows as they land, in the types that `shared.postgres.columns` lists; hashes are text.
+        If there are none, an empty frame with the table's columns. Rows above an id that an open
+        writer may yet fill are left out.
 
     Raises:
-        SourceError: no such table or id column, no permission, inside a transaction, on a standby.
+        ConfigError: the table's contract is not valid, or hashes a column and there is no key.
+        SourceError: no such table or id column, no permission, inside a transaction, on a standby,
+            a column of personal data is missing.
         SourceUnavailableError: the database can't be reached, or the connection broke.
     """
-    return read_new_rows(Table(table), row_id, connection, limit, wait_seconds=wait_seconds).rows
+    asked = Table(table)
+    personal = personal_data(asked, hash_key)
+    return read_new_rows(
+        asked, row_id, connection, limit, wait_seconds=wait_seconds, personal=personal
+    ).rows
 
 
 def read_new_rows(
@@ -101,6 +113,7 @@ def read_new_rows(
     limit: int | None = None,
     *,
     wait_seconds: float = WRITER_WAIT_SECONDS,
+    personal: PersonalData = NONE,
 ) -> Batch:
     """Return the rows that `get_table_data` returns, as a `Batch`.
 
@@ -108,7 +121,7 @@ def read_new_rows(
         SourceError, SourceUnavailableError: see `get_table_data`.
     """
     with database_errors(f"Reading {table.name!r}"):
-        description = read_description(table, connection)
+        description = read_description(table, connection, personal)
         batch = read_batch(description, connection, _ABOVE, int(row_id), limit)
         batch = replace(batch, lacks_ids=_lacks_ids(description, connection))
         because = description.broken_assumption or _off_step(description, row_id, batch.ids)
@@ -164,17 +177,17 @@ def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -
     late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
     filled, id_column = batch, batch.description.table.id_column
     if len(late.frame):
-        rows = pd.concat([batch.rows, late.frame]).sort_values(id_column, ignore_index=True)
-        filled = replace(batch, rows=rows)
+        rows = pd.concat([batch.source, late.frame]).sort_values(id_column, ignore_index=True)
+        filled = replace(batch, source=rows)
     if late.more:
         filled = _up_to(filled, late.frame[id_column].iloc[-1])
-    if limit is not None and len(filled.rows) > limit:
+    if limit is not None and len(filled.source) > limit:
         filled = _up_to(filled, filled.ids.iloc[limit - 1])
     return replace(filled, more=batch.more or filled.last_id < batch.last_id)
 
 
 def _up_to(batch: Batch, row_id: int) -> Batch:
-    return replace(batch, rows=batch.rows[batch.ids <= row_id])
+    return replace(batch, source=batch.source[batch.ids <= row_id])
 
 
 def _below_gaps(
@@ -185,8 +198,8 @@ def _below_gaps(
     if not len(gaps):
         return batch
     missing_id = int(gaps[0][0])
-    settled = batch.rows[batch.ids < missing_id]
-    held_back = len(batch.rows) - len(settled)
+    settled = batch.source[batch.ids < missing_id]
+    held_back = len(batch.source) - len(settled)
     logger().warning(
         "Rows are held back by a transaction that is still open. They land once it has ended: "
         "commit it, or end it with the statement in `end_with`",
@@ -197,4 +210,4 @@ def _below_gaps(
             "transactions": describe(writers, connection),
         },
     )
-    return replace(batch, rows=settled, held_back=held_back, more=False)
+    return replace(batch, source=settled, held_back=held_back, more=False)

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.ingestion import new_rows
+from shared.personal import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pg8000.native import Connection
 
+    from shared.personal import PersonalData
     from shared.postgres.reader import Batch
     from shared.tables import Table
 
@@ -58,8 +60,8 @@ class Reader:
         """Whether the run may still begin something."""
         return self._seconds_left() > 0
 
-    def read(self, table: Table, row_id: int) -> Batch:
-        """Return the rows of a table above an id.
+    def read(self, table: Table, row_id: int, personal: PersonalData = NONE) -> Batch:
+        """Return the rows of a table above an id; `personal` is the table's.
 
         Raises:
             SourceError, SourceUnavailableError: see `get_table_data`.
@@ -72,7 +74,7 @@ class Reader:
                 if not batch.held_back:
                     return replace(batch, is_ahead=True)
         wait_seconds = max(0.0, min(self._wait_left, self._seconds_left()))
-        batch = self._read(table, row_id, wait_seconds)
+        batch = self._read(table, row_id, personal, wait_seconds)
         self._wait_left -= batch.waited
         return batch
 
@@ -86,9 +88,11 @@ class Reader:
         if self._ahead or not batch.more or not self.has_time:
             yield
             return
-        table, row_id = batch.description.table, batch.last_id
+        table, personal = batch.description.table, batch.description.personal
+        row_id = batch.last_id
         with _switching_often(), ThreadPoolExecutor(1) as thread:
-            self._ahead = _Ahead(table, row_id, thread.submit(self._read, table, row_id, 0.0))
+            read = thread.submit(self._read, table, row_id, personal, 0.0)
+            self._ahead = _Ahead(table, row_id, read)
             yield
 
     def forget(self, table: Table) -> None:
@@ -96,9 +100,16 @@ class Reader:
         if self._ahead and self._ahead.table == table:
             self._ahead = None
 
-    def _read(self, table: Table, row_id: int, wait_seconds: float) -> Batch:
+    def _read(
+        self, table: Table, row_id: int, personal: PersonalData, wait_seconds: float
+    ) -> Batch:
         return new_rows.read_new_rows(
-            table, row_id, self.connection, self.batch_rows, wait_seconds=wait_seconds
+            table,
+            row_id,
+            self.connection,
+            self.batch_rows,
+            wait_seconds=wait_seconds,
+            personal=personal,
         )
 
 

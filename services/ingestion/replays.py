@@ -16,6 +16,7 @@ from shared.bucket.bucket import Bucket, Landed
 from shared.bucket.changes import get_change_state, heal_change_state
 from shared.bucket.position import find_position
 from shared.contracts.check import Inspector
+from shared.contracts.contract import personal_data
 from shared.errors import EventError
 from shared.jsonlines import render
 from shared.postgres.reader import read_settled_rows
@@ -89,6 +90,8 @@ def replay(
     bucket_name: str,
     batch_rows: int,
     seconds_left: Callable[[], float],
+    *,
+    hash_key: str | None = None,
 ) -> dict[str, Any]:
     """Put rows that have landed into the change stream once more, as they are now, in batches.
 
@@ -99,6 +102,7 @@ def replay(
         bucket_name: the bucket to land in.
         batch_rows: how many rows an object holds at most.
         seconds_left: returns how long this may go on; no batch is begun once it returns 0.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Returns:
         `rows`, `bytes` and `keys` that landed; `to_row_id`, which is the watermark if more was
@@ -106,15 +110,16 @@ def replay(
 
     Raises:
         EventError: the table has no change stream yet, or the next run delivers every row anyway.
-        SourceError, SourceUnavailableError: see `get_table_data`.
+        ConfigError, SourceError, SourceUnavailableError: see `get_table_data`.
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
     """
     table, bucket = Table(wanted.table), Bucket(client, bucket_name)
+    personal = personal_data(table, hash_key)
     end = min(wanted.to_row_id, find_position(table, bucket).row_id)
     additions = open_additions(table, bucket, connection)
     above, landed, inspector = wanted.from_row_id, list[Landed](), Inspector(table)
     while above < end and seconds_left() > 0:
-        batch = read_settled_rows(table, above, end, connection, batch_rows)
+        batch = read_settled_rows(table, above, end, connection, batch_rows, personal=personal)
         if len(batch.rows):
             put = additions.put(render(batch.rows))
             if put is None:

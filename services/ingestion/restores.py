@@ -25,6 +25,7 @@ from shared.bucket.bucket import Bucket, Landed
 from shared.bucket.changes import find_last_number, forget_declaration, get_change_state
 from shared.bucket.position import find_claim, find_position, get_claim
 from shared.contracts.check import Inspector
+from shared.contracts.contract import personal_data
 from shared.errors import EventError, StateError
 from shared.jsonlines import render
 from shared.lines import NO_LINES, tombstones
@@ -36,6 +37,8 @@ from shared.telemetry import logger
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
+
+    from shared.personal import PersonalData
 
 # If more ids have no row, they are sparse, and no tombstones are put: most were never used.
 _MOST_ABSENT = 100_000
@@ -80,6 +83,7 @@ def restore(
     bucket_name: str,
     *,
     with_changes: bool = True,
+    hash_key: str | None = None,
 ) -> dict[str, Any]:
     """Land an object again that is missing in the bucket.
 
@@ -89,6 +93,7 @@ def restore(
         connection: a session of the database, in autocommit.
         bucket_name: the bucket that it was in.
         with_changes: whether the table has a change stream.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Returns:
         `key`; `restored_from`: `version` if its oldest version was put back, else `source`; `rows`,
@@ -96,7 +101,7 @@ def restore(
 
     Raises:
         EventError: it is there; it can't be restored; or a run has to come first.
-        SourceError, SourceUnavailableError: see `get_table_data`.
+        ConfigError, SourceError, SourceUnavailableError: see `get_table_data`.
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
     """
     restoring = _Restore(Table(lost.table), lost.key, Bucket(client, bucket_name), connection)
@@ -110,7 +115,8 @@ def restore(
         if keys.is_change_key(lost.key):
             restoring.change(with_changes=with_changes)
         else:
-            restoring.batch(with_changes=with_changes)
+            personal = personal_data(Table(lost.table), hash_key)
+            restoring.batch(personal, with_changes=with_changes)
     logger().info("Object restored", extra=restoring.summary)
     return restoring.summary
 
@@ -146,7 +152,7 @@ class _Restore:
         self.summary |= {"restored_from": "version", "rows": int(rows or 0)}
         return True
 
-    def batch(self, *, with_changes: bool) -> None:
+    def batch(self, personal: PersonalData, *, with_changes: bool) -> None:
         """Land a batch from the source: the rows that its claim says."""
         last = keys.parse_data_key(self._key).row_id
         above = find_claim(self._table, last, self._bucket)
@@ -157,7 +163,7 @@ class _Restore:
             )
         if with_changes:
             self._bury(above, last)
-        batch = read_settled_rows(self._table, above, last, self._connection)
+        batch = read_settled_rows(self._table, above, last, self._connection, personal=personal)
         self._landed(self._bucket.put_rows(self._key, render(batch.rows)))
         Inspector(self._table).inspect(batch)
 

@@ -57,6 +57,8 @@ def ingest(
     connection: Connection,
     bucket_name: str,
     limits: Limits | None = None,
+    *,
+    hash_key: str | None = None,
 ) -> dict[str, Any]:
     """Land the new and changed rows of tables.
 
@@ -66,6 +68,8 @@ def ingest(
         connection: a session of the database, in autocommit.
         bucket_name: the bucket to land in.
         limits: what the run may use.
+        hash_key: the key of the hashes that land in place of personal data; a table whose contract
+            hashes a column fails without it.
 
     Returns:
         `rows`, how many landed; `more`, whether a backlog is left; `tables`, the summary of each;
@@ -76,7 +80,7 @@ def ingest(
         TransientIngestionError: the same, and a retry may fix every failure.
     """
     run = _Run(Bucket(client, bucket_name), connection, limits or Limits())
-    run.begin([Table(name) for name in tables])
+    run.begin([Table(name) for name in tables], hash_key)
     run.rounds()
     summaries = run.summaries()
     for name, summary in summaries.items():
@@ -104,10 +108,15 @@ class _Run:
         self._runs: dict[Table, TableRun] = {}  # of the tables that have, or had, something to do
         self._reader: Reader | None = None
 
-    def begin(self, tables: Sequence[Table]) -> None:
+    def begin(self, tables: Sequence[Table], hash_key: str | None) -> None:
         """Find out where the tables stand, and which have something to do."""
         self._standings = take_standings(
-            tables, self.limits.without_changes, self.bucket, self.connection, self._failing
+            tables,
+            self.limits.without_changes,
+            self.bucket,
+            self.connection,
+            hash_key,
+            self._failing,
         )
         for standing in self._standings:
             if standing.to_read or standing.to_scan:

@@ -15,7 +15,7 @@ from shared import telemetry
 from shared.bucket.changes import get_change_state
 from shared.bucket.compared import get_compared
 from shared.bucket.position import get_position
-from shared.contracts.contract import is_declared, load
+from shared.contracts.contract import is_declared, load, personal_data
 from shared.errors import PipelineError
 from shared.postgres.survey import Survey, read_highest_ids, read_survey
 from shared.snapshot import break_between, is_unchanged, may_have_deletes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
     from shared.bucket.position import Position
+    from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -47,6 +48,7 @@ class Standing:
             table's rows have no versions.
         highest_id: its highest id in the database; None if the database could not be asked.
         is_as_declared: whether its columns are those of its contract; True if that is not known.
+        personal: which of its columns must not land as they are.
         compared: the server's counters when it was last compared with its streams; None if it
             never was, or that is not known.
     """
@@ -57,6 +59,7 @@ class Standing:
     mark: Mark | None
     highest_id: int | None
     is_as_declared: bool
+    personal: PersonalData
     compared: str | None = None
 
     @property
@@ -99,6 +102,7 @@ def take_standings(
     without_changes: Collection[str],
     bucket: Bucket,
     connection: Connection,
+    hash_key: str | None,
     failing: Callable[[Table], AbstractContextManager[None]],
 ) -> list[Standing]:
     """Return where the tables stand; warn of those whose highest id is below the watermark.
@@ -108,6 +112,7 @@ def take_standings(
         without_changes: the names of those that have no change stream.
         bucket: the bucket that rows land in.
         connection: a session of the database, in autocommit.
+        hash_key: the key of the hashes that land in place of personal data, if there is one.
         failing: a context that keeps the failure of a table, which is then left out.
     """
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
@@ -132,6 +137,7 @@ def take_standings(
                     seen.marks.get(table.name),
                     seen.highest_ids.get(table.name),
                     contract is None or declared is None or is_declared(contract, declared),
+                    personal_data(table, hash_key),
                     compared.result().get(table.name) if compared else None,
                 )
             )

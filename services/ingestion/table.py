@@ -53,12 +53,13 @@ class TableRun:
         self.was_read = False
         self.more = False
         self._bucket, self._reader = bucket, reader
+        self._personal = standing.personal
         self._position = standing.position
         self._from_row_id = standing.position.row_id
         self._inspector = Inspector(standing.table)
         self._scan: ChangeScan | None = None
         if standing.to_scan and standing.changes and standing.mark:
-            self._scan = ChangeScan(standing.changes, standing.mark, bucket)
+            self._scan = ChangeScan(standing.changes, standing.mark, bucket, standing.personal)
         self._progress = Progress(standing.table.name, standing.highest_id)
         self._landed: list[Landed] = []
         self._held_back = 0
@@ -135,7 +136,7 @@ class TableRun:
         self._heal()
         if self._position.claimed:
             self._adopt(self._position.claimed)
-        batch = self._reader.read(self.table, self._position.row_id)
+        batch = self._reader.read(self.table, self._position.row_id, self._personal)
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
@@ -157,7 +158,9 @@ class TableRun:
     def _adopt(self, key: str) -> None:
         """Land a batch that another run claimed and did not land: exactly the rows it claimed."""
         connection, last = self._reader.connection, claimed_row_id(key)
-        batch = read_settled_rows(self.table, self._position.row_id, last, connection)
+        batch = read_settled_rows(
+            self.table, self._position.row_id, last, connection, personal=self._personal
+        )
         self._inspector.inspect(batch)
         self._advance(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
 

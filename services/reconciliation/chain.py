@@ -80,9 +80,19 @@ class _Collected:
 class Chain:
     """The chain of a table's claims up to a watermark."""
 
-    def __init__(self, table: Table, streams: Streams, bucket: Bucket, store: Store) -> None:
-        """Begin with what there is of a table, and what its inventory has."""
-        self._table, self._streams = table, streams
+    def __init__(
+        self, table: Table, streams: Streams, bucket: Bucket, store: Store, today: int
+    ) -> None:
+        """Begin with what there is of a table, and what its inventory has.
+
+        Args:
+            table: the table.
+            streams: what there is of it.
+            bucket: the bucket.
+            store: its inventory.
+            today: the day by which the values of batches that are new are to be compared.
+        """
+        self._table, self._streams, self._today = table, streams, today
         self._bucket, self._store = bucket, store
 
     def parts(self, is_time_left: Callable[[], bool]) -> Iterator[Part]:
@@ -131,13 +141,17 @@ class Chain:
 
     def _collected_again(self, summary: Summary) -> _Collected:
         """Return a known range with those batches read again that the inventory does not have."""
-        shard = self._store.get_shard(summary) if self._store.has(summary) else Shard()
+        if self._store.has(summary):
+            shard = self._store.get_shard(summary)
+        else:  # all that the change stream said is read again, too
+            shard, summary = Shard(), replace(summary, number=0)
         if len(shard.proved.starts) != summary.batches and not self._streams.is_whole:
             raise UnlistedError(self._table.name)
         kept = self._still_proved(shard.proved)
         known = replace(shard, proved=shard.proved.chosen(kept))
         if not kept.all():
-            known = replace(known, ids=_within(shard.ids, known.proved))
+            within = _within(shard.ids, known.proved)
+            known = replace(known, ids=shard.ids[within], prints=shard.prints[within])
         has_lost = not kept.all() or len(shard.proved.starts) != summary.batches
         collected = _Collected(summary, known, has_lost)
         ends = known.proved.ends.tolist()
@@ -179,18 +193,12 @@ class Chain:
         sound = [link for link in collected.read if not link.faults]
         faulty = [link for link in collected.read if link.faults]
         known, summary = collected.known, collected.summary
-        shard = replace(
-            known,
-            proved=known.proved.joined(self._proved(sound)),
-            ids=np.concatenate([known.ids, *(link.ids for link in sound)]),
-        )
-        shard.ids.sort()
-        if faulty or collected.has_lost:
-            # The change stream may hold what is lost now: it is looked through once more.
-            shard = replace(shard, extras=NO_IDS, gone=NO_IDS)
-            summary = replace(summary, number=0)
-        has_words = len(known.extras) or len(known.gone)
-        if sound or collected.has_lost or (faulty and has_words) or not summary.etag:
+        ids = np.concatenate([known.ids, *(link.ids for link in sound)])
+        prints = np.concatenate([known.prints, *(link.prints for link in sound)])
+        order = np.argsort(ids, kind="stable")
+        proved = known.proved.joined(self._proved(sound))
+        shard = replace(known, proved=proved, ids=ids[order], prints=prints[order])
+        if sound or collected.has_lost or not summary.etag:
             summary = self._store.put_shard(summary, shard)
         return Part(summary, faulty, self._unclaimed(summary, shard, faulty))
 
@@ -210,6 +218,7 @@ class Chain:
             np.array([link.up_to for link in links], np.int64),
             np.array([claims.get(link.above, 0) for link in links], np.uint64),
             np.array([batches.get(link.key or "", 0) for link in links], np.uint64),
+            np.full(len(links), self._today),
         )
 
     def _unclaimed(self, summary: Summary, shard: Shard, faulty: Sequence[Link]) -> list[str]:
@@ -233,7 +242,7 @@ def _is_full(rows: int, batches: int) -> bool:
 
 
 def _within(ids: Ids, proved: Proved) -> Ids:
-    """Return the ids that are in one of the batches."""
+    """Return the places of the ids that are in one of the batches."""
     first = np.searchsorted(ids, proved.starts, side="right")
     behind = np.searchsorted(ids, proved.ends, side="right")
-    return np.concatenate([NO_IDS, *(ids[a:b] for a, b in zip(first, behind, strict=True))])
+    return np.concatenate([NO_IDS, *map(np.arange, first.tolist(), behind.tolist())])

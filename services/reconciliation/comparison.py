@@ -44,6 +44,7 @@ from services.reconciliation.source_ids import (
 )
 from services.reconciliation.store import Store
 from services.reconciliation.streams import follow_streams, list_streams
+from services.reconciliation.values import ValueProof
 from shared.bucket.changes import get_change_state
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from services.reconciliation.landed import Link
     from shared.bucket.bucket import Bucket
+    from shared.personal import PersonalData
     from shared.tables import Table
 
 
@@ -73,6 +75,8 @@ class Comparison:
         *,
         with_changes: bool,
         with_listing: bool,
+        today: int,
+        personal: PersonalData,
     ) -> None:
         """Look at the bucket, in the order that the module explains.
 
@@ -81,6 +85,7 @@ class Comparison:
             UnlistedError: see `follow_streams`.
         """
         self._table, self._bucket, self._connection = table, bucket, connection
+        self._today, self._personal = today, personal
         self._started = time.monotonic()
         self._state = get_change_state(table, bucket) if with_changes else None
         self._store = Store(table, bucket)
@@ -115,7 +120,9 @@ class Comparison:
         if self._state:
             # An object may be lost, but its number is taken.
             number = max(self._state.number, streams.changes.number)
-            self.corrections = Corrections(self._state, number, self._bucket, self._connection)
+            self.corrections = Corrections(
+                self._state, number, self._bucket, self._connection, self._personal
+            )
         for part in parts:
             findings.faults += faults_of(part)
             self._faulty += part.faulty
@@ -131,6 +138,35 @@ class Comparison:
         findings.without_id = count_without_id(self._table, self._connection)
         findings.seconds = time.monotonic() - self._started
 
+    def prove(self, days: int, is_time_left: Callable[[], bool]) -> None:
+        """Compare values with what has landed, if it can be done and all was listed.
+
+        Args:
+            days: in how many days all values are to be proved.
+            is_time_left: asked before each read.
+
+        Raises:
+            SourceError, SourceUnavailableError, LandingError, LandingUnavailableError: see
+                `ValueProof`.
+        """
+        findings, mark = self.findings, self.corrections and self.corrections.known_mark
+        if not mark or self._store.is_overtaken:
+            findings.unproved = (
+                "another reconciliation runs"
+                if mark
+                else "no scan of its change stream has ended since it was declared as it is"
+                if self._state
+                else "the table has no change stream"
+            )
+            return
+        batches, bucket = self._streams.batches, self._bucket
+        proof = ValueProof(
+            self._table, mark, batches, self._store, bucket, self._connection, self._personal
+        )
+        done = proof.run(self._today, days, is_time_left)
+        findings.proved, findings.days_behind = done.rows, done.days_behind
+        findings.differing, findings.differing_columns = done.differing, done.columns
+
     @property
     def unsaid(self) -> Ids:
         """The ids of rows that no scan will deliver, and that are not those of a fault."""
@@ -143,9 +179,8 @@ class Comparison:
     def _read_parts(self, is_time_left: Callable[[], bool]) -> list[Part]:
         """Return the parts of the chain; each is in the inventory before the next is read."""
         parts: list[Part] = []
-        for part in Chain(self._table, self._streams, self._bucket, self._store).parts(
-            is_time_left
-        ):
+        chain = Chain(self._table, self._streams, self._bucket, self._store, self._today)
+        for part in chain.parts(is_time_left):
             parts.append(part)
             known = self._store.inventory
             behind = [each for each in known.shards if each.above >= part.summary.up_to]

@@ -1,12 +1,13 @@
 """Reads the ids in an object of JSON lines, and checks that it is intact.
 
 A line of the change stream may be a tombstone, `{"payment_id": 5, "_deleted": true}`: the row with
-this id is gone.
+this id is gone. Of each other line there is a print: a number of 64 bits that tells it from others.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
 
 type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
+type Prints = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 NO_IDS: Ids = np.empty(0, np.int64)
+NO_PRINTS: Prints = np.empty(0, np.uint64)
 
 # One above the lowest bigint, for which SQL has no literal.
 LOWEST_ID = 1 - 2**63
@@ -34,6 +37,7 @@ class Contents:
 
     Attributes:
         ids: the ids of its rows, in the order of the lines.
+        prints: the print of each of these lines.
         gone: the ids of its tombstones, in the order of the lines.
         rows: the number of rows in its metadata; None if there is none.
         is_there: whether the object exists.
@@ -41,6 +45,7 @@ class Contents:
     """
 
     ids: Ids = field(default_factory=lambda: NO_IDS)
+    prints: Prints = field(default_factory=lambda: NO_PRINTS)
     gone: Ids = field(default_factory=lambda: NO_IDS)
     rows: str | None = None
     is_there: bool = True
@@ -61,18 +66,29 @@ def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
 
 def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
     """Return the contents of lines; a complete row counts, even if its line feed is missing."""
-    ids, gone, faults, bad, line = list[int](), list[int](), list[str](), 0, b"\n"
+    ids, gone, rows = list[int](), list[int](), list[bytes]()
+    faults, bad, line = list[str](), 0, b"\n"
     for line in lines:
         found = _parse(line, id_name)
         if found is None:
             bad += 1
+        elif found.is_gone:
+            gone.append(found.row_id)
         else:
-            (gone if found.is_gone else ids).append(found.row_id)
+            ids.append(found.row_id)
+            rows.append(line.removesuffix(b"\n"))
     if not line.endswith(b"\n"):
         faults.append("it is truncated: its last line has no line feed")
     elif bad:
         faults.append(f"{bad} of its lines are not rows")
-    return Contents(np.array(ids, np.int64), np.array(gone, np.int64), faults=faults)
+    here = np.array(ids, np.int64), prints_of(rows), np.array(gone, np.int64)
+    return Contents(*here, faults=faults)
+
+
+def prints_of(lines: Iterable[bytes]) -> Prints:
+    """Return the print of each line, given without its line feed."""
+    found = b"".join([blake2b(line, digest_size=8).digest() for line in lines])
+    return np.frombuffer(found, ">u8").astype(np.uint64)
 
 
 class _Line(NamedTuple):

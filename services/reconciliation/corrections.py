@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
     from shared.lines import Lines
+    from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -48,7 +49,12 @@ class Corrections:
     """
 
     def __init__(
-        self, state: ChangeState, number: int, bucket: Bucket, connection: Connection
+        self,
+        state: ChangeState,
+        number: int,
+        bucket: Bucket,
+        connection: Connection,
+        personal: PersonalData,
     ) -> None:
         """Look at the database and the stream; the source is to be compared after that.
 
@@ -57,12 +63,14 @@ class Corrections:
             number: of the last object that the comparison knows.
             bucket: the bucket.
             connection: a session of the database.
+            personal: which columns of the table must not land as they are.
 
         Raises:
             SourceError, SourceUnavailableError: see `read_survey`.
             LandingError, LandingUnavailableError: see `Bucket`.
         """
         self._table, self._connection = state.table, connection
+        self._personal = personal
         seen = read_survey([state.table], connection, with_ids=False)
         self.mark: Mark | None = seen.marks.get(state.table.name)
         self._declared = seen.declared.get(state.table.name, ())
@@ -83,6 +91,11 @@ class Corrections:
     def can_be_said(self) -> bool:
         """Whether something can be said: not before the table's first scan has ended."""
         return self._additions.objection is None and not self.is_overtaken
+
+    @property
+    def known_mark(self) -> Mark | None:
+        """The mark that tells old versions from new ones; None if there is none now."""
+        return None if self.is_broken else self.done
 
     def objection(self, gone: int, rows: int, accepted: int) -> str:
         """Return why so many deletes are not passed on, and what to do; empty if they are.
@@ -120,7 +133,8 @@ class Corrections:
             SourceError, SourceUnavailableError: see `read_rows_of`.
             LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
-        return sum(map(self._put, _rows(ids, self._table, self._connection)))
+        rows = _rows(ids, self._table, self._connection, self._personal)
+        return sum(map(self._put, rows))
 
     def save(self) -> None:
         """Let the stream's latest.json say which object is the last, and nothing else new.
@@ -164,7 +178,9 @@ def _tombstones(ids: Ids, table: Table) -> Iterator[Lines]:
         yield tombstones(ids[first : first + _LINES].tolist(), table)
 
 
-def _rows(ids: Ids, table: Table, connection: Connection) -> Iterator[Lines]:
+def _rows(
+    ids: Ids, table: Table, connection: Connection, personal: PersonalData
+) -> Iterator[Lines]:
     if not len(ids):
         return
     from shared.jsonlines import render  # imports pandas
@@ -172,7 +188,7 @@ def _rows(ids: Ids, table: Table, connection: Connection) -> Iterator[Lines]:
 
     above = 0
     while len(ids := ids[ids > above]):
-        batch = read_rows_of(table, ids[:_LINES].tolist(), above, connection)
+        batch = read_rows_of(table, ids[:_LINES].tolist(), above, connection, personal)
         above = batch.last_id if batch.more else int(ids[:_LINES][-1])
         if len(batch.rows):
             yield render(batch.rows)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from services.reconciliation.contents import NO_IDS, Ids, get_contents
+from services.reconciliation.inventory import NOTHING_SAID, Said
 from services.reconciliation.landed import get_side_by_side
 from services.reconciliation.listing import UnlistedError
 from shared.errors import UnfinishedError
@@ -33,35 +34,43 @@ _HELD_IDS = 1_000_000
 
 
 class _Words(NamedTuple):
-    """The last words on some ids, ascending."""
+    """What was said of ids, in the order of the stream.
 
-    ids: Ids
+    Attributes:
+        said: the lines; the print of a tombstone is 0.
+        is_gone: which of them are tombstones.
+    """
+
+    said: Said
     is_gone: np.ndarray[tuple[int], np.dtype[np.bool]]
 
 
 @dataclass(slots=True)
 class _Held:
-    """Ids of change objects that were read, in their order, each with the number of its object."""
+    """What was said in the change objects that were read, in their order."""
 
-    ids: list[Ids] = field(default_factory=lambda: [NO_IDS])
-    numbers: list[Ids] = field(default_factory=lambda: [NO_IDS])
-    gone: list[Ids] = field(default_factory=lambda: [NO_IDS])
+    words: list[_Words] = field(default_factory=lambda: [_Words(NOTHING_SAID, np.empty(0, bool))])
     count: int = 0
 
     def add(self, contents: Contents, number: int) -> None:
-        for ids, is_gone in ((contents.ids, 0), (contents.gone, 1)):
-            self.ids.append(ids)
-            self.numbers.append(np.full(len(ids), number))
-            self.gone.append(np.full(len(ids), is_gone))
-            self.count += len(ids)
+        ids = np.concatenate((contents.ids, contents.gone))
+        prints = np.concatenate((contents.prints, np.zeros(len(contents.gone), np.uint64)))
+        is_gone = np.arange(len(ids)) >= len(contents.ids)
+        self.words.append(_Words(Said(ids, np.full(len(ids), number), prints), is_gone))
+        self.count += len(ids)
 
     def within(self, summary: Summary) -> _Words:
-        """Return what was said of the ids in a shard's range that the shard has not seen."""
-        ids, numbers = np.concatenate(self.ids), np.concatenate(self.numbers)
-        here = (ids > summary.lowest) & (ids <= summary.up_to) & (numbers > summary.number)
-        ids, is_gone = ids[here][::-1], np.concatenate(self.gone)[here][::-1]
-        distinct, last = np.unique(ids, return_index=True)
-        return _Words(distinct, is_gone[last].astype(bool))
+        """Return the last words on the ids in a shard's range that the shard has not seen."""
+        said = Said._make(
+            map(np.concatenate, zip(*(each.said for each in self.words), strict=True))
+        )
+        here = (said.ids > summary.lowest) & (said.ids <= summary.up_to)
+        here &= said.numbers > summary.number
+        is_gone = np.concatenate([each.is_gone for each in self.words])[here]
+        said = said.chosen(here)
+        _, last = np.unique(said.ids[::-1], return_index=True)
+        place = len(said.ids) - 1 - last
+        return _Words(said.chosen(place), is_gone[place])
 
 
 def read_changes(
@@ -88,11 +97,10 @@ def read_changes(
         UnlistedError: objects are to be read that were not listed.
     """
     is_known = changes.total(store.inventory.number) == store.inventory.changes
-    for part in parts:
-        if not is_known:
-            part.summary = replace(part.summary, number=0)
-        if not part.summary.number and (part.summary.extras.rows or part.summary.gone):
-            _put(part, NO_IDS, NO_IDS, store)
+    for part in () if is_known else parts:
+        part.summary = replace(part.summary, number=0)
+        if part.summary.etag:
+            _put(part, NOTHING_SAID, NO_IDS, store)
     first = min((part.summary.number for part in parts), default=0)
     if first < changes.above:
         raise UnlistedError(table.name)
@@ -123,20 +131,20 @@ def _sort_in(
 ) -> None:
     """Add what was said of the ids to their shards, and save the inventory."""
     for part in parts:
-        words = held.within(part.summary)
-        if len(words.ids):
+        said, is_gone = held.within(part.summary)
+        if len(said.ids):
             shard = store.get_shard(part.summary)
-            rows = words.ids[~words.is_gone]
-            extras = np.union1d(shard.extras, rows[~np.isin(rows, part.all_ids(shard))])
-            gone = np.union1d(np.setdiff1d(shard.gone, rows), words.ids[words.is_gone])
-            _put(part, extras, gone, store)
+            rows = said.chosen(~is_gone)
+            gone = np.union1d(np.setdiff1d(shard.gone, rows.ids), said.ids[is_gone])
+            _put(part, shard.said.then(rows), gone, store)
         part.summary = replace(part.summary, number=max(number, part.summary.number))
     total = changes.total(number)
     shards = tuple(part.summary for part in parts)
     store.save(replace(store.inventory, shards=shards, changes=total, number=number))
 
 
-def _put(part: Part, extras: Ids, gone: Ids, store: Store) -> None:
+def _put(part: Part, said: Said, gone: Ids, store: Store) -> None:
     known = store.get_shard(part.summary)
-    if not (np.array_equal(known.extras, extras) and np.array_equal(known.gone, gone)):
-        part.summary = store.put_shard(part.summary, replace(known, extras=extras, gone=gone))
+    is_known = all(map(np.array_equal, (*known.said, known.gone), (*said, gone)))
+    if not is_known:
+        part.summary = store.put_shard(part.summary, replace(known, said=said, gone=gone))

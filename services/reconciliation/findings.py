@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from services.reconciliation.contents import NO_IDS, Ids
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.reconciliation.landed import Fault
 
 
@@ -33,6 +35,11 @@ class Findings:
         buried: how many of them have a tombstone in the change stream now.
         held_back: how many are not passed on to it.
         objection: why not, and what to do.
+        proved: how many rows were compared by value with what has landed of them.
+        differing: ids of those that are not as they landed, in a version that was delivered.
+        differing_columns: in which columns some of them are not.
+        days_behind: for how many days values wait to be proved beyond their turn.
+        unproved: why values were not proved; empty if they were.
         faults: objects and claims that are not as they landed.
         seconds: how long the comparison took.
     """
@@ -50,5 +57,10 @@ class Findings:
     held_back: int = 0
     objection: str = ""
     without_id: int = 0
+    proved: int = 0
+    differing: Ids = field(default_factory=lambda: NO_IDS)
+    differing_columns: Sequence[str] = ()
+    days_behind: int = 0
+    unproved: str = ""
     faults: list[Fault] = field(default_factory=list)
     seconds: float = 0.0

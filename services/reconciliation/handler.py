@@ -14,8 +14,9 @@ from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
 from shared.errors import EventError, PipelineError, explained, run_error
 from shared.events import requested_tables
+from shared.postgres.credentials import get_credentials
 from shared.postgres.session import database_session
-from shared.settings import BucketSettings, DatabaseSettings, names, switch
+from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
 from shared.tables import tables_without_changes
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ class Settings(BucketSettings, DatabaseSettings):
     Attributes:
         without_changes: the tables that have no change stream; `all` stands for every table.
         tombstones: whether the change streams are told which rows are gone.
+        proof_days: in how many days the values of all rows are compared with what has landed.
     """
 
     without_changes: tuple[str, ...] = names()
     tombstones: bool = switch(default=True)
+    proof_days: int = whole_number(30, least=1)
 
 
 class Asked(NamedTuple):
@@ -78,7 +81,7 @@ def lambda_handler(event: object, context: LambdaContext) -> dict[str, Any]:
         return _run(
             requested(event),
             Settings.from_env(os.environ),
-            lambda: context.get_remaining_time_in_millis() > _LAST_MILLISECONDS,
+            lambda: context.get_remaining_time_in_millis() - _LAST_MILLISECONDS,
         )
     except Exception as error:  # noqa: BLE001 - raised again, as an error that quotes no values
         failure = explained(error)
@@ -107,9 +110,9 @@ def requested(event: object) -> Asked:
     return asked
 
 
-def _run(asked: Asked, settings: Settings, is_time_left: Callable[[], bool]) -> dict[str, Any]:
+def _run(asked: Asked, settings: Settings, milliseconds_left: Callable[[], int]) -> dict[str, Any]:
     date = datetime.now(UTC).date().isoformat()
-    found, failures = _reconcile_all(asked, settings, is_time_left)
+    found, failures = _reconcile_all(asked, settings, milliseconds_left)
     bucket = Bucket(s3_client(), settings.bucket_name)
     key = report.write(found, failures, date, bucket) if asked.with_listing else None
     if failures:
@@ -118,31 +121,45 @@ def _run(asked: Asked, settings: Settings, is_time_left: Callable[[], bool]) -> 
 
 
 def _reconcile_all(
-    asked: Asked, settings: Settings, is_time_left: Callable[[], bool]
+    asked: Asked, settings: Settings, milliseconds_left: Callable[[], int]
 ) -> tuple[list[Findings], dict[str, PipelineError]]:
-    without_changes = tables_without_changes(settings.without_changes)
     found: list[Findings] = []
     failures: dict[str, PipelineError] = {}
-    for table in asked.tables:
+    for number, table in enumerate(asked.tables):
+        # The tables share the time that is left: what one does not take, those behind it may.
+        share = milliseconds_left() / (len(asked.tables) - number)
+        until = milliseconds_left() - share
         try:
-            with database_session(settings) as connection:
-                findings = reconcile(
-                    table,
-                    s3_client(),
-                    connection,
-                    settings.bucket_name,
-                    with_changes=table not in without_changes,
-                    with_deletes=settings.tombstones,
-                    with_listing=asked.with_listing,
-                    accept_deletes=asked.accept_deletes,
-                    is_time_left=is_time_left,
-                )
+            found.append(_reconcile(table, asked, settings, milliseconds_left, until))
         except Exception as error:  # noqa: BLE001 - kept as the table's failure, whatever it is
             failures[table] = explained(error)
             telemetry.failure(
                 f"Table {table!r} could not be reconciled", failures[table], table=table
             )
-        else:
-            found.append(findings)
-            report.log(findings)
     return found, failures
+
+
+def _reconcile(
+    table: str,
+    asked: Asked,
+    settings: Settings,
+    milliseconds_left: Callable[[], int],
+    until: float,
+) -> Findings:
+    with database_session(settings) as connection:
+        findings = reconcile(
+            table,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            with_changes=table not in tables_without_changes(settings.without_changes),
+            with_deletes=settings.tombstones,
+            with_listing=asked.with_listing,
+            accept_deletes=asked.accept_deletes,
+            is_time_left=lambda: milliseconds_left() > 0,
+            proof_days=settings.proof_days,
+            is_time_to_prove=lambda: milliseconds_left() > until,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
+        )
+    report.log(findings)
+    return findings

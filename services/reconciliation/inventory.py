@@ -1,12 +1,13 @@
 """What the reconciliation knows of a table from earlier nights, so that it reads only what is new.
 
 An inventory says which batches were read and found as they landed, by the fingerprints of their
-versions, and which ids they hold. That stays true whatever happens to the objects later, so an
-inventory may be old, lost or overtaken by that of another call: what it does not cover is read.
+versions, which ids they hold, and the print of each line. That stays true whatever happens to the
+objects later, so an inventory may be old, lost or overtaken by that of another call: what it does
+not cover is read.
 
 It is in shards of about a million rows. `inventory/<table>/latest.json` has a summary of each,
-which is enough for a night in which nothing in its range has changed; the ids are in objects beside
-it. A shard also has the ids that only the change stream holds.
+which is enough for a night in which nothing in its range has changed; the rest is in objects beside
+it. A shard also has what the change stream said of ids in its range.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import LOWEST_ID, NO_IDS, Ids
+from services.reconciliation.contents import LOWEST_ID, NO_IDS, NO_PRINTS, Ids, Prints
 from services.reconciliation.digests import NO_ROWS, Digest
 
 if TYPE_CHECKING:
-    from services.reconciliation.listing import Prints
+    from collections.abc import Mapping
 
-_NO_PRINTS: Prints = np.empty(0, np.uint64)
+# The day of a shard without batches.
+NEVER = 9_999_999
 
 
 class Proved(NamedTuple):
@@ -34,12 +36,15 @@ class Proved(NamedTuple):
         ends: the ids they end at.
         claims: the fingerprints of their claims.
         objects: the fingerprints of their objects.
+        due: the days, as `date.toordinal` counts them, by which their rows' values are to be
+            compared with the source's.
     """
 
     starts: Ids = NO_IDS
     ends: Ids = NO_IDS
-    claims: Prints = _NO_PRINTS
-    objects: Prints = _NO_PRINTS
+    claims: Prints = NO_PRINTS
+    objects: Prints = NO_PRINTS
+    due: Ids = NO_IDS
 
     @property
     def total(self) -> int:
@@ -48,20 +53,42 @@ class Proved(NamedTuple):
 
     def chosen(self, which: Any) -> Proved:
         """Return some of them: an array that numpy takes as an index says which."""
-        return Proved(self.starts[which], self.ends[which], self.claims[which], self.objects[which])
+        return Proved._make(column[which] for column in self)
 
     def joined(self, other: Proved) -> Proved:
         """Return both, ascending."""
-        together = Proved(
-            np.concatenate((self.starts, other.starts)),
-            np.concatenate((self.ends, other.ends)),
-            np.concatenate((self.claims, other.claims)),
-            np.concatenate((self.objects, other.objects)),
-        )
+        together = Proved._make(map(np.concatenate, zip(self, other, strict=True)))
         return together.chosen(np.argsort(together.starts))
 
 
 NONE_PROVED = Proved()
+
+
+class Said(NamedTuple):
+    """The last lines of the change stream that are rows: ids, ascending and each once.
+
+    Attributes:
+        ids: the ids.
+        numbers: the numbers of the objects that the lines are in.
+        prints: the prints of the lines.
+    """
+
+    ids: Ids = NO_IDS
+    numbers: Ids = NO_IDS
+    prints: Prints = NO_PRINTS
+
+    def chosen(self, which: Any) -> Said:
+        """Return some of them: an array that numpy takes as an index says which."""
+        return Said._make(column[which] for column in self)
+
+    def then(self, later: Said) -> Said:
+        """Return the last lines of both; the order of `later` is that in the stream."""
+        together = Said._make(map(np.concatenate, zip(self, later, strict=True)))
+        _, last = np.unique(together.ids[::-1], return_index=True)
+        return together.chosen(len(together.ids) - 1 - last)
+
+
+NOTHING_SAID = Said()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +98,39 @@ class Shard:
     Attributes:
         proved: the batches that were found as they landed.
         ids: the ids in these batches, ascending; an id occurs as often as there are rows of it.
-        extras: other ids in the range, which only the change stream holds, ascending.
+        prints: the print of each of their lines.
+        said: the last lines of the change stream on ids in the range.
         gone: the ids in the range whose last word in the change stream is a tombstone, ascending.
     """
 
     proved: Proved = NONE_PROVED
     ids: Ids = field(default_factory=lambda: NO_IDS)
-    extras: Ids = field(default_factory=lambda: NO_IDS)
+    prints: Prints = field(default_factory=lambda: NO_PRINTS)
+    said: Said = NOTHING_SAID
     gone: Ids = field(default_factory=lambda: NO_IDS)
 
     @property
     def rows(self) -> tuple[Ids, Ids]:
-        """The ids of the rows that are not gone: of those that landed, and of the extras."""
+        """The ids of the rows that are not gone: in the batches, and only in the change stream."""
+        extras = self.said.ids[~np.isin(self.said.ids, self.ids)]
         if not len(self.gone):
-            return self.ids, self.extras
-        return self.ids[~np.isin(self.ids, self.gone)], self.extras[
-            ~np.isin(self.extras, self.gone)
-        ]
+            return self.ids, extras
+        return self.ids[~np.isin(self.ids, self.gone)], extras[~np.isin(extras, self.gone)]
+
+    @property
+    def last_lines(self) -> tuple[Ids, Prints]:
+        """The ids of the rows that are not gone, ascending, and the print of each one's last line.
+
+        Ids that several rows of the batches share are left out: which line is whose is not known.
+        """
+        distinct, first, times = np.unique(self.ids, return_index=True, return_counts=True)
+        said = self.said.chosen(~np.isin(self.said.ids, distinct[times > 1]))
+        landed = (times == 1) & ~np.isin(distinct, said.ids)
+        ids = np.concatenate((distinct[landed], said.ids))
+        prints = np.concatenate((self.prints[first[landed]], said.prints))
+        order = np.argsort(ids)
+        order = order[~np.isin(ids[order], self.gone)]
+        return ids[order], prints[order]
 
     def pack(self) -> bytes:
         """Return it as it is stored: ids as differences, which compress well."""
@@ -96,7 +139,10 @@ class Shard:
             packed,
             **self.proved._asdict(),
             ids=np.diff(self.ids, prepend=0),
-            extras=np.diff(self.extras, prepend=0),
+            prints=self.prints,
+            said_ids=np.diff(self.said.ids, prepend=0),
+            said_numbers=self.said.numbers,
+            said_prints=self.said.prints,
             gone=np.diff(self.gone, prepend=0),
         )
         return packed.getvalue()
@@ -110,9 +156,9 @@ def unpack(body: bytes) -> Shard:
     """
     with np.load(io.BytesIO(body)) as stored:
         proved = Proved(*(stored[name] for name in Proved._fields))
-        # There were no tombstones at first.
-        gone = np.cumsum(stored["gone"]) if "gone" in stored else NO_IDS
-        return Shard(proved, np.cumsum(stored["ids"]), np.cumsum(stored["extras"]), gone)
+        said = Said(np.cumsum(stored["said_ids"]), stored["said_numbers"], stored["said_prints"])
+        ids, gone = np.cumsum(stored["ids"]), np.cumsum(stored["gone"])
+        return Shard(proved, ids, stored["prints"], said, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +172,10 @@ class Summary:
         batches: how many batches it has.
         prints: the sum of the fingerprints of its batches and claims.
         landed: the digest of its ids, without those that are gone.
-        extras: the digest of its extras, without those that are gone.
+        extras: the digest of ids that only the change stream holds, without those that are gone.
         gone: how many of its rows are gone.
-        number: up to which object of the change stream its extras and gone are complete.
+        number: up to which object of the change stream it has what was said.
+        due: the first day by which values of its rows are to be compared, see `Proved`.
     """
 
     above: int
@@ -140,6 +187,7 @@ class Summary:
     extras: Digest = NO_ROWS
     gone: int = 0
     number: int = 0
+    due: int = NEVER
 
     @property
     def held(self) -> int:
@@ -182,8 +230,11 @@ def parse(content: Any) -> Inventory:
     Raises:
         KeyError, TypeError, ValueError: it is not what we write.
     """
-    shards = tuple(
-        Summary(**each | {"landed": Digest(*each["landed"]), "extras": Digest(*each["extras"])})
-        for each in content["shards"]
-    )
+    shards = tuple(map(_parse_summary, content["shards"]))
     return Inventory(shards, int(content["changes"]), int(content["number"]))
+
+
+def _parse_summary(content: Mapping[str, Any]) -> Summary:
+    digests = {name: Digest(*content[name]) for name in ("landed", "extras")}
+    # The first inventories had no prints, and no days: they are made anew.
+    return Summary(**{**content, **digests, "due": int(content["due"])})

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import NO_IDS, Contents, Ids, get_contents
+from services.reconciliation.contents import (
+    NO_IDS,
+    NO_PRINTS,
+    Contents,
+    Ids,
+    Prints,
+    get_contents,
+)
 from shared.bucket import keys
 from shared.bucket.position import get_claim
 from shared.errors import StateError
@@ -41,6 +48,7 @@ class Link:
         up_to: the id that the next claim begins above, or the watermark.
         key: the key of its object; None if no claim names one.
         ids: the ids that have landed, ascending; an id occurs as often as there are rows of it.
+        prints: the print of each of their lines.
         faults: what is wrong with the claim or the object.
     """
 
@@ -48,6 +56,7 @@ class Link:
     up_to: int
     key: str | None
     ids: Ids
+    prints: Prints
     faults: list[Fault]
 
 
@@ -61,7 +70,7 @@ def get_links(table: Table, above: int, up_to: int, bucket: Bucket) -> list[Link
     try:
         key = get_claim(table, above, bucket)
     except StateError as error:
-        return [Link(above, up_to, None, NO_IDS, [Fault(claim, str(error))])]
+        return [Link(above, up_to, None, NO_IDS, NO_PRINTS, [Fault(claim, str(error))])]
     if key is None:
         return [_without_claim(table, above, up_to)]
     last = keys.parse_data_key(key).row_id
@@ -71,14 +80,15 @@ def get_links(table: Table, above: int, up_to: int, bucket: Bucket) -> list[Link
     if last > up_to:
         what = f"the object it names ends at {last}, but the chain continues at {up_to}"
         faults.append(Fault(claim, what))
-    own = (contents.ids > above) & (contents.ids <= end)
-    link = Link(above, end, key, np.sort(contents.ids[own]), faults)
+    own = np.flatnonzero((contents.ids > above) & (contents.ids <= end))
+    own = own[np.argsort(contents.ids[own], kind="stable")]
+    link = Link(above, end, key, contents.ids[own], contents.prints[own], faults)
     return [link] if end == up_to else [link, _without_claim(table, end, up_to)]
 
 
 def _without_claim(table: Table, above: int, up_to: int) -> Link:
     fault = Fault(keys.format_claim_key(table, above), "it is missing")
-    return Link(above, up_to, None, NO_IDS, [fault])
+    return Link(above, up_to, None, NO_IDS, NO_PRINTS, [fault])
 
 
 def drop_landed(ids: Ids, others: Iterable[str], table: Table, bucket: Bucket) -> Ids:

@@ -18,14 +18,12 @@ from shared.bucket.position import get_claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from services.reconciliation.contents import Ids
+    from services.reconciliation.contents import Ids, Prints
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
 # After so many steps the keys are listed: a step takes three requests, a page of 1,000 keys one.
 _LONG_WALK = 100
-
-type Prints = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
 class UnlistedError(Exception):

@@ -35,6 +35,9 @@ def counts(findings: Findings) -> dict[str, int]:
         "new_tombstones": findings.buried,
         "deletes_held_back": findings.held_back,
         "brought": findings.brought,
+        "rows_proved": findings.proved,
+        "differing": len(findings.differing),
+        "proof_days_behind": findings.days_behind,
         "broken_objects": len({fault.key for fault in findings.faults}),
     }
 
@@ -62,6 +65,21 @@ def log(findings: Findings) -> None:
             "NULL",
             extra=table | {"alarm": "rows-missing", "missing": findings.without_id},
         )
+    if len(findings.differing):
+        logger.error(
+            "Rows of the source are not as they landed. Find out what was altered, then replay "
+            "them by `make replay`, see docs/operating.md",
+            extra=table
+            | {"alarm": "rows-differ", "columns": list(findings.differing_columns)}
+            | _some("differing", findings.differing),
+        )
+    if findings.days_behind:
+        logger.warning(
+            "There was no time to prove all values in their turn; the next nights continue",
+            extra=table | {"proof_days_behind": findings.days_behind},
+        )
+    if findings.unproved:
+        logger.info("Values were not proved", extra=table | {"why": findings.unproved})
     if findings.pending:
         logger.warning(
             "Rows wait for the change stream, or were deleted during the reconciliation",
@@ -139,9 +157,14 @@ def _some(name: str, ids: Ids) -> dict[str, Any]:
 
 def _described(findings: Findings) -> dict[str, Any]:
     missing, deleted = ranges(findings.missing), ranges(findings.deleted)
+    differing = ranges(findings.differing)
     return counts(findings) | {
         "missing_ids": missing[:_LISTED],
         "deleted_ids": deleted[:_LISTED],
+        "differing_ids": differing[:_LISTED],
+        "differing_columns": list(findings.differing_columns),
+        "values_not_proved": findings.unproved,
         "faults": [fault._asdict() for fault in findings.faults[:_LISTED]],
-        "is_cut": max(len(missing), len(deleted), len(findings.faults)) > _LISTED,
+        "is_cut": max(len(each) for each in (missing, deleted, differing, findings.faults))
+        > _LISTED,
     }

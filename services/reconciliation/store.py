@@ -6,8 +6,10 @@ import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from services.reconciliation.digests import digest
-from services.reconciliation.inventory import Inventory, Shard, Summary, parse, unpack
+from services.reconciliation.inventory import NEVER, Inventory, Shard, Summary, parse, unpack
 from shared.bucket import keys
 from shared.bucket.pointer import Pointer, get_pointer, move_pointer
 from shared.errors import StateError
@@ -27,6 +29,7 @@ class Store:
 
     Attributes:
         inventory: as it was read, or written last.
+        is_overtaken: whether another call has written it meanwhile; that one is kept.
     """
 
     def __init__(self, table: Table, bucket: Bucket) -> None:
@@ -40,7 +43,7 @@ class Store:
         self.inventory = self._pointer.value or Inventory()
         listed = bucket.list(keys.inventory_folder(table))
         self._etags = {each.key: each.etag for each in listed}
-        self._is_overtaken = False
+        self.is_overtaken = False
         self._held: tuple[Summary, Shard] | None = None  # the last one, which is often asked again
 
     def has(self, summary: Summary) -> bool:
@@ -84,6 +87,7 @@ class Store:
         key = keys.format_shard_key(self._table, summary.above)
         etag = self._bucket.overwrite(key, shard.pack())
         ids, extras = shard.rows
+        held = len(shard.ids) + np.count_nonzero(~np.isin(shard.said.ids, shard.ids))
         written = replace(
             summary,
             etag=etag,
@@ -91,7 +95,8 @@ class Store:
             prints=shard.proved.total,
             landed=digest(ids),
             extras=digest(extras),
-            gone=len(shard.ids) + len(shard.extras) - len(ids) - len(extras),
+            gone=int(held) - len(ids) - len(extras),
+            due=int(shard.proved.due.min(initial=NEVER)),
         )
         self._held = (written, shard)
         return written
@@ -103,13 +108,13 @@ class Store:
             LandingError, LandingUnavailableError: see `Bucket`.
         """
         self.inventory = inventory
-        if self._is_overtaken or inventory == self._pointer.value:
+        if self.is_overtaken or inventory == self._pointer.value:
             return
         moved = move_pointer(self._pointer, inventory, self._bucket)
         if moved:
             self._pointer = moved
         else:
-            self._is_overtaken = True
+            self.is_overtaken = True
             self._warn("Another reconciliation runs; its inventory is kept", self._pointer.key)
 
     def _warn(self, what: str, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.reconciliation.comparison import Comparison
@@ -9,11 +10,13 @@ from services.reconciliation.listing import UnlistedError
 from services.reconciliation.store import OvertakenError
 from shared.bucket.bucket import Bucket
 from shared.bucket.compared import save_compared
+from shared.contracts.contract import personal_data
 from shared.errors import UnfinishedError
 from shared.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
@@ -38,6 +41,10 @@ def reconcile(
     with_listing: bool = True,
     accept_deletes: int = 0,
     is_time_left: Callable[[], bool] = _always,
+    proof_days: int = 30,
+    is_time_to_prove: Callable[[], bool] = _always,
+    today: date | None = None,
+    hash_key: str | None = None,
 ) -> Findings:
     """Compare a table with what has landed of it, and correct its change stream.
 
@@ -53,21 +60,36 @@ def reconcile(
             as it was: deletes are found by few requests, and faults are not.
         accept_deletes: up to how many are passed on, even if that is much of the table.
         is_time_left: asked after each object that is read; a later call continues there.
+        proof_days: in how many days the values of all rows are to be proved.
+        is_time_to_prove: asked before values are read; a later call continues there.
+        today: the day, by which it is known whose turn it is; by default that of the clock, in UTC.
+        hash_key: the key of the hashes that land in place of personal data.
 
     Raises:
+        ConfigError: the table's contract is not valid, or hashes a column and there is no key.
         SourceError, SourceUnavailableError: see `read_ids`.
         LandingError, LandingUnavailableError, StateError: see `find_position`.
         UnfinishedError: there was no time to read all that is new in the bucket.
     """
     bucket, known = Bucket(client, bucket_name), Table(table)
+    personal = personal_data(known, hash_key)
+    day = (today or datetime.now(UTC)).toordinal()
     comparison: Comparison | None = None
     for _ in range(_ATTEMPTS):
         try:
             comparison = Comparison(
-                known, bucket, connection, with_changes=with_changes, with_listing=with_listing
+                known,
+                bucket,
+                connection,
+                with_changes=with_changes,
+                with_listing=with_listing,
+                today=day,
+                personal=personal,
             )
             comparison.run(is_time_left)
             if not with_deletes or _correct(comparison, known, bucket, accept_deletes):
+                if with_listing:
+                    comparison.prove(proof_days, is_time_to_prove)
                 return comparison.findings
         except OvertakenError:
             comparison = None

@@ -71,6 +71,7 @@ class StoredObject(NamedTuple):
 
     body: bytes
     etag: str
+    metadata: Mapping[str, str]
 
 
 class Landed(NamedTuple):
@@ -87,6 +88,7 @@ class ListedObject(NamedTuple):
     key: str
     etag: str
     modified: datetime
+    bytes: int
 
 
 class Version(NamedTuple):
@@ -118,7 +120,7 @@ class Bucket:
         """Return an object, or None if it does not exist."""
         with self._errors("read", key):
             found = self._get(key)
-            return found and StoredObject(found["Body"].read(), found["ETag"])
+            return found and StoredObject(found["Body"].read(), found["ETag"], found["Metadata"])
 
     @contextmanager
     def open(self, key: str) -> Iterator[OpenObject | None]:
@@ -139,7 +141,9 @@ class Bucket:
     def look_up(self, key: str) -> ListedObject | None:
         """Return an object as it would be listed, or None if it does not exist."""
         found = self._head(key)
-        return found and ListedObject(key, found["ETag"], found["LastModified"])
+        return found and ListedObject(
+            key, found["ETag"], found["LastModified"], found["ContentLength"]
+        )
 
     def first_version(self, key: str) -> Version | None:
         """Return the oldest version that the bucket keeps of an object; None if it keeps none."""
@@ -165,7 +169,7 @@ class Bucket:
     def list(self, folder: str, after: str = "") -> Iterator[ListedObject]:
         """Yield the objects directly in a folder, as `keys` does their keys."""
         for entry in self._entries(folder, after):
-            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"])
+            yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"], entry["Size"])
 
     def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.

@@ -1,4 +1,4 @@
-"""The chain of claims, followed from an id on: the order of a table's objects.
+"""The order of a table's objects: the chain of claims from an id on, and the numbers of changes.
 
 A claim names the object with the rows above its id, and the last id of that object leads to the
 next claim (see `services.ingestion.land`). Keys are not in the order of ids: `10`, `100`, `2`, `9`.
@@ -11,11 +11,11 @@ from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 from shared.bucket import keys
+from shared.bucket.objects import damaged
 from shared.bucket.position import get_claim
-from shared.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
@@ -25,30 +25,50 @@ if TYPE_CHECKING:
 _LONG_WALK = 100
 
 
-def claimed_keys(table: Table, row_id: int, bucket: Bucket) -> Iterator[str]:
+def claimed_keys(
+    table: Table, row_id: int, bucket: Bucket, *, most_steps: int = _LONG_WALK
+) -> Iterator[str]:
     """Yield the keys of the batches above an id, each beginning where the one before ends.
 
     The last one is claimed, but may not have landed yet.
 
+    Args:
+        table: the table.
+        row_id: where to begin; 0 for all batches.
+        bucket: where its objects are.
+        most_steps: after so many claims that were read, the rest is listed.
+
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
-        StateError: a claim is not valid; or, after a long walk, one is missing before others.
+        StateError: a claim is not valid; or, where they are listed, one is missing before others.
     """
     listed: Mapping[int, str | None] = {}
     for step in count():
-        if step == _LONG_WALK:
+        if step == most_steps:
             listed = _list_chain(table, row_id, bucket)
         key = listed.get(row_id) or get_claim(table, row_id, bucket)
         if key is None and any(start > row_id for start in listed):
             claim = keys.format_claim_key(table, row_id)
-            raise StateError(
-                f"s3://{bucket.name}/{claim} is missing, and there are claims behind it. "
-                "Restore it by `make restore`: docs/operating.md, Restore an object."
-            )
+            raise damaged(claim, "is missing, and there are claims behind it", bucket)
         if key is None:
             return
         yield key
         row_id = keys.parse_data_key(key).row_id
+
+
+def consecutive_keys(
+    table: Table, number: int, listed: Iterable[str], bucket: Bucket
+) -> Iterator[str]:
+    """Yield keys of the change stream, as they were listed behind a number.
+
+    Raises:
+        StateError: an object is missing before others.
+    """
+    for following, key in enumerate(listed, number + 1):
+        expected = keys.format_change_key(table, following)
+        if key != expected:
+            raise damaged(expected, "is missing, and there are changes behind it", bucket)
+        yield key
 
 
 def _list_chain(table: Table, above: int, bucket: Bucket) -> dict[int, str | None]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from shared.bucket import keys
 from shared.bucket.chain import claimed_keys
+from shared.bucket.objects import damaged, get_lines
 from shared.errors import StateError
 from shared.json_reader import parse_line
 
@@ -126,20 +127,15 @@ class LastLines:
         return _joined([held, *read]).last()
 
     def _read(self, key: str) -> _Words:
-        with self._bucket.open(key) as found:
-            if found is None:
-                raise StateError(f"s3://{self._bucket.name}/{key} is missing.")
-            lines, rows = list(found.lines), found.metadata.get("rows")
+        body = get_lines(key, self._bucket)
+        if body is None:
+            raise damaged(key, "is missing", self._bucket)
+        lines = body.split(b"\n")[:-1]
         try:
             ids = [self._id(line) for line in lines]
-            words = _Words(np.array(ids, np.int64), _digests(line.rstrip(b"\n") for line in lines))
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise StateError(
-                f"s3://{self._bucket.name}/{key} has lines that are no rows."
-            ) from error
-        if rows not in {None, str(len(ids))}:
-            raise StateError(f"s3://{self._bucket.name}/{key} has not as many lines as it had.")
-        return words
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(key, "has lines that are no rows", self._bucket) from error
+        return _Words(np.array(ids, np.int64), _digests(lines))
 
     def _id(self, line: bytes) -> int:
         # As a rule the id is the first member; to parse the line takes ten times as long.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.contracts.frames import NotARowError, join_frames, parse_rows, to_frame
+from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     type Array = np.ndarray[Any, Any]
 
-DELETED = "_deleted"
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -30,7 +30,7 @@ class LastWords:
 
     Attributes:
         table: the table.
-        contract: the schema of each of its columns.
+        contract: the schema of each column, as the source has it, with its `x-land`.
     """
 
     table: Table
@@ -47,7 +47,7 @@ class LastWords:
         """Add the lines of an object; return the highest of their ids, 0 if there are none.
 
         Args:
-            lines: each with its line feed.
+            lines: each without its line feed.
             may_delete: whether tombstones may be among them.
 
         Raises:
@@ -55,7 +55,7 @@ class LastWords:
         """
         rows = parse_rows(lines, self.contract)
         ids = [self._id(row, number) for number, row in enumerate(rows, 1)]
-        may_delete = may_delete and DELETED not in self.contract
+        may_delete = may_delete and TOMBSTONE not in self.contract
         deleted = [may_delete and self._is_tombstone(row) for row in rows]
         kept = [row for row, is_deleted in zip(rows, deleted, strict=True) if not is_deleted]
         self._ids.append(np.array(ids, np.int64))
@@ -85,4 +85,4 @@ class LastWords:
         return row_id
 
     def _is_tombstone(self, row: Row) -> bool:
-        return len(row) == 2 and row.get(DELETED) is True  # the other one is the id
+        return len(row) == 2 and row.get(TOMBSTONE) is True  # the other one is the id

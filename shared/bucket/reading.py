@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
-from shared.bucket.chain import claimed_keys
+from shared.bucket.chain import claimed_keys, consecutive_keys
 from shared.bucket.last_words import LastWords
+from shared.bucket.objects import damaged, get_lines
 from shared.bucket.position import get_claim
 from shared.contracts.contract import load
 from shared.contracts.frames import NotARowError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from shared.contracts.contract import Contract
 
 _ID = {POSTGRESQL_TYPE: "bigint", "type": "integer"}  # all that is known without a contract
-_RESTORE = "Restore it by `make restore`: docs/operating.md, Restore an object."
 
 
 class New(NamedTuple):
@@ -83,7 +83,8 @@ def read_new(
     `get_table_data` returns them: money is Decimal, timestamps are datetime64[us]. A column that
     was added later is null in older rows. JSON documents are text. Rows that break their contract
     have landed, too: a column that the contract does not know comes last, and holds objects as JSON
-    has them; a column in which a value does not fit the type holds such objects, too.
+    has them; a column in which a value does not fit the type holds such objects, too. A column that
+    the contract drops by `x-land` is left out, and one that it hashes is text.
 
     If nothing is new, there are no upserts and no deletions, the checkpoint is the one given, and
     this took two requests.
@@ -174,16 +175,11 @@ class _Reader:
             number: of the last object that was handed out.
             row_id: the last id that landed.
         """
-        for key in changes:
-            following = keys.format_change_key(self._table, number + 1)
-            if key != following:
-                raise StateError(f"{self._url(following)} is missing. {_RESTORE}")
+        for key in consecutive_keys(self._table, number, changes, self._bucket):
             if self._read_existing(key, may_delete=True) > row_id:
                 claim = keys.format_claim_key(self._table, row_id)
-                raise StateError(
-                    f"{self._url(key)} has rows that landed above id {row_id}, but "
-                    f"{self._url(claim)} or the object that it names is missing. {_RESTORE}"
-                )
+                fault = f"or the object that it names is missing: {key} has rows above id {row_id}"
+                raise damaged(claim, fault, self._bucket)
             number += 1
             if self._is_full():
                 break
@@ -192,29 +188,21 @@ class _Reader:
     def _read_existing(self, key: str, *, may_delete: bool = False) -> int:
         highest = self._read_object(key, may_delete=may_delete)
         if highest is None:
-            raise StateError(f"{self._url(key)} is missing. {_RESTORE}")
+            raise damaged(key, "is missing", self._bucket)
         return highest
 
     def _read_object(self, key: str, *, may_delete: bool = False) -> int | None:
         """Read an object; return its highest id, 0 if it is empty, None if it does not exist."""
-        with self._bucket.open(key) as found:
-            if found is None:
-                return None
-            lines, rows = list(found.lines), found.metadata.get("rows")
-        if (lines and not lines[-1].endswith(b"\n")) or rows not in {None, str(len(lines))}:
-            raise StateError(f"{self._url(key)} is truncated or altered. {_RESTORE}")
+        lines = get_lines(key, self._bucket)
+        if lines is None:
+            return None
         try:
-            return self.words.add(lines, may_delete=may_delete)
+            return self.words.add(lines.split(b"\n")[:-1], may_delete=may_delete)
         except NotARowError as error:
-            raise StateError(
-                f"Line {error.line} of {self._url(key)} is not a row of {self._table.name!r}. "
-                f"{_RESTORE}"
-            ) from error
+            fault = f"is altered: its line {error.line} is not a row of {self._table.name!r}"
+            raise damaged(key, fault, self._bucket) from error
 
     def _change_keys(self, number: int) -> Iterator[str]:
         folder = keys.change_folder(self._table)
         after = keys.format_change_key(self._table, number)
         return filter(keys.is_change_key, self._bucket.keys(folder, after))
-
-    def _url(self, key: str) -> str:
-        return f"s3://{self._bucket.name}/{key}"

@@ -1,7 +1,8 @@
 """Checks the rows that are read against their contract, and their ids; reports what is wrong.
 
-The table's columns are compared with the contract first, then the values. Rows that break the
-contract land all the same; violations are logged and counted.
+The table's columns are compared with the contract first, then the values, as they are in the
+source: before they are hashed. The values of dropped columns are not read, so not checked. Rows
+that break the contract land all the same; violations are logged and counted.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def violations(contract: Contract, batch: Batch) -> list[Violation]:
     return [
         Violation(name, kind, wanted, found, len(rows), ids.iloc[rows[:_FIRST_IDS]].tolist())
         for name in dict.fromkeys([*contract, *declared])
-        for kind, wanted, found, rows in _findings(name, contract, declared, batch.rows)
+        for kind, wanted, found, rows in _findings(name, contract, declared, batch.source)
     ]
 
 
@@ -144,12 +145,12 @@ def _findings(
         now = declared[name].type_name
         yield _Finding("column added", "no such column", now, list(range(len(frame))))
     else:
-        yield from _compare(contract[name], declared[name], frame[name])
+        yield from _compare(contract[name], declared[name], frame.get(name))
 
 
-def _compare(expected: Schema, column: Column, values: pd.Series[Any]) -> Iterator[_Finding]:
+def _compare(expected: Schema, column: Column, values: pd.Series[Any] | None) -> Iterator[_Finding]:
     """Yield what is wrong with a column; wrong values count as part of a changed declaration."""
-    faults = column_faults(values, expected)
+    faults = [] if values is None else column_faults(values, expected)
     rows = [row for row, fault in enumerate(faults) if fault]
     words = "; ".join(sorted(set(faults) - {""}))
     drifts = [

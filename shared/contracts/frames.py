@@ -7,6 +7,8 @@ frame again. Numbers never pass through a float, but those of float columns.
 Lines may differ from the contract, because rows that break it land all the same:
 
 - A column that a line lacks was added later: it is null there.
+- A column that `x-land` drops is left out, also where lines from before have it. One that it hashes
+  is text; lines from before have values in it that do not fit.
 - A column with a value that its type can't hold has objects, as the lines have them.
 - A column that the contract does not know comes last, with objects.
 
@@ -26,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from shared.contracts import schema
+from shared.contracts.contract import landed
 from shared.json_reader import parse_line, split_members
 from shared.jsonlines import Json
 
@@ -72,7 +75,8 @@ def parse_rows(lines: Sequence[bytes], contract: Contract) -> list[Row]:
     Raises:
         NotARowError: one of the lines is something else.
     """
-    documents = [name for name in contract if _decoder(contract[name]) is _documents]
+    columns = landed(contract)
+    documents = [name for name in columns if _decoder(columns[name]) is _documents]
     if not documents:
         rows = _parse_at_once(lines)
         if rows is not None:
@@ -85,11 +89,13 @@ def to_frame(rows: Sequence[Row], contract: Contract) -> pd.DataFrame:
 
     Args:
         rows: as `parse_rows` returns them.
-        contract: the schema of each column.
+        contract: the schema of each column, as the source has it, with its `x-land`.
     """
+    expected = landed(contract)
     shapes = {tuple(row): None for row in rows}
-    names = dict.fromkeys([*contract, *(name for shape in shapes for name in shape)])
-    columns = {name: _decode([row.get(name) for row in rows], contract.get(name)) for name in names}
+    others = [name for shape in shapes for name in shape if name not in contract]
+    names = dict.fromkeys([*expected, *others])
+    columns = {name: _decode([row.get(name) for row in rows], expected.get(name)) for name in names}
     return pd.DataFrame(columns, columns=list(names), copy=False)
 
 
@@ -103,13 +109,13 @@ def join_frames(
         places: where these rows are, the rows of all frames counted from 0.
         contract: as it was for `to_frame`.
     """
-    columns = {}
+    columns, expected = {}, landed(contract)
     for name in dict.fromkeys(str(name) for frame in frames for name in frame):
         parts = [
             frame[name] if name in frame else _objects([None] * len(frame)) for frame in frames
         ]
         taken = pd.concat(parts, ignore_index=True).take(places)
-        columns[name] = _settle(taken.reset_index(drop=True), contract.get(name))
+        columns[name] = _settle(taken.reset_index(drop=True), expected.get(name))
     return pd.DataFrame(columns, copy=False)
 
 
@@ -156,8 +162,7 @@ def _decode(values: list[Any], expected: Schema | None) -> Any:
 
 def _decoder(expected: Schema) -> Decode:
     """Return what makes a column of its values; it returns None if one does not fit."""
-    declared = re.sub(r"\(.*?\)", "", expected[schema.POSTGRESQL_TYPE])
-    types = set(schema.types(expected)) - {"null"}
+    declared, types = schema.base_type(expected), schema.value_types(expected)
     if declared.endswith("[]") or types & {"array", "object"}:
         return _documents
     if declared in _BY_NAME:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     type Schema = Mapping[str, Any]
 
 POSTGRESQL_TYPE = "x-postgresql-type"
+LAND = "x-land"  # how a column lands that must not land as it is: a member of LAND_FORMS
+LAND_FORMS = ("drop", "hash")
 
 _TIMESTAMP = (
     "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -89,6 +91,21 @@ def fault(value: Any, schema: Schema) -> str:
 def types(schema: Schema) -> list[str]:
     """Return the types a value may have."""
     return _listed(schema.get("type", list(_TYPES)))
+
+
+def value_types(schema: Schema) -> set[str]:
+    """Return the types that a value which is not null may have."""
+    return set(types(schema)) - {"null"}
+
+
+def base_type(schema: Schema) -> str:
+    """Return the type of PostgreSQL that a column has, without lengths and precisions.
+
+    >>> base_type({"x-postgresql-type": "timestamp(3) without time zone"})
+    'timestamp without time zone'
+    """
+    declared: str = schema[POSTGRESQL_TYPE]
+    return re.sub(r"\(.*?\)", "", declared)
 
 
 def _listed(types: str | list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.schema import BOUNDS, TIMESTAMP, TIMESTAMP_UTC, fault, rules, types
-from shared.jsonlines import to_json, to_json_lines
+from shared.jsonlines import to_json, to_json_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,19 +82,13 @@ def _sample_of_objects(
 
 
 def _faults_by_row(column: pd.Series[Any], schema: Schema) -> list[str]:
-    lines = _lines(column)
-    by_line = {line: fault(_value(line), schema) for line in set(lines)}
-    return [by_line[line] for line in lines]
+    texts = to_json_texts(column)
+    by_text = {text: fault(_value(text), schema) for text in set(texts)}
+    return [by_text[text] for text in texts]
 
 
 def _landed(column: pd.Series[Any]) -> list[Any]:
-    return [_value(line) for line in _lines(column)]
-
-
-def _lines(column: pd.Series[Any]) -> list[bytes]:
-    """Return the JSON text of each value."""
-    lines = to_json_lines(column.rename("v").to_frame()).split(b"\n")[:-1]
-    return [line[len('{"v":') : -1] for line in lines]
+    return [_value(text) for text in to_json_texts(column)]
 
 
 def _value(text: bytes) -> Any:

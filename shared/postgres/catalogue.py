@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from pg8000.native import identifier, literal
 
 from shared.errors import SourceError
+from shared.personal import NONE, PersonalData
 from shared.postgres.proof import prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from pg8000.native import Connection
 
     from shared.tables import Table
@@ -87,6 +90,7 @@ class Description:
         sequences: the oids of the sequences that its ids are drawn from.
         step: by how much each id that is drawn exceeds the one before, 1 if that is not known.
         broken_assumption: why its ids may be drawn out of order, or None.
+        personal: which of its columns must not land as they are.
     """
 
     table: Table
@@ -94,6 +98,12 @@ class Description:
     sequences: tuple[int, ...] = ()
     step: int = 1
     broken_assumption: str | None = None
+    personal: PersonalData = NONE
+
+    @property
+    def read_columns(self) -> Sequence[Column]:
+        """The columns that are read: all but the dropped ones."""
+        return [each for each in self.columns if each.name not in self.personal.dropped]
 
     @property
     def id_is_nullable(self) -> bool:
@@ -101,12 +111,14 @@ class Description:
         return any(each.nullable for each in self.columns if each.name == self.table.id_column)
 
 
-def read_description(table: Table, connection: Connection) -> Description:
+def read_description(
+    table: Table, connection: Connection, personal: PersonalData = NONE
+) -> Description:
     """Return the description of a table; also prepare the session.
 
     Raises:
-        SourceError: the table does not exist or is not visible, has no integer id column, or its
-            name is too long for one.
+        SourceError: the table does not exist or is not visible, has no integer id column or not all
+            of the `personal` columns, or its name is too long for an id column.
     """
     if len(table.id_column.encode()) > _LONGEST_NAME:
         raise SourceError(
@@ -128,6 +140,7 @@ def read_description(table: Table, connection: Connection) -> Description:
             f"Table {table.name!r} has no integer column {table.id_column!r}, which orders its "
             "rows. Restore the column, or take the table out of the tables to ingest."
         )
+    _refuse_renamed(table, columns.keys(), personal)
     [(sequences, *drawn)] = [row[5:] for row in found if row[0] == table.id_column]
     return Description(
         table,
@@ -135,7 +148,18 @@ def read_description(table: Table, connection: Connection) -> Description:
         tuple(sequences or ()),
         max(1, drawn[0] or 1),
         _broken_assumption(*drawn),
+        personal,
     )
+
+
+def _refuse_renamed(table: Table, names: Collection[str], personal: PersonalData) -> None:
+    """Refuse a table that lacks a personal column: under a new name it would land as it is."""
+    if missing := sorted(personal.columns - set(names)):
+        raise SourceError(
+            f"Table {table.name!r} has no column {', '.join(map(repr, missing))}, of which "
+            f"{table.contract} says by x-land how it lands. If it was renamed, it would land as it "
+            "is; so nothing is read. Give the column its new name in the contract, or take it out."
+        )
 
 
 def _broken_assumption(

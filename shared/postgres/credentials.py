@@ -21,7 +21,7 @@ CACHED_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the database is, and the role to log in with.
+    """Where the database is, the role to log in with, and the key of hashes if there is one.
 
     A `host` that begins with a slash is the directory of a unix socket, as in libpq.
     """
@@ -31,6 +31,7 @@ class Credentials:
     dbname: str
     username: str
     password: str = field(repr=False)
+    hash_key: str | None = field(default=None, repr=False)
 
     @property
     def unix_socket(self) -> str | None:
@@ -57,12 +58,21 @@ class Credentials:
         port = str(secret.get("port"))
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             faults.append("`port` must be a number from 1 to 65535")
+        key = secret.get("hash_key")
+        if not (key is None or (isinstance(key, str) and len(key) >= _HASH_KEY_CHARACTERS)):
+            faults.append(
+                f"`hash_key` must be a string of at least {_HASH_KEY_CHARACTERS} characters, if it "
+                "is there"
+            )
         if faults:
             raise ConfigError(
                 f"Secret {secret_id!r}: {'; '.join(faults)}. Store a corrected value in it."
             )
-        return cls(port=int(port), **{name: secret[name] for name in strings})
+        return cls(port=int(port), hash_key=key, **{name: secret[name] for name in strings})
 
+
+# RFC 2104: a key that is shorter than the hash, 32 bytes, makes the hash weaker.
+_HASH_KEY_CHARACTERS = 32
 
 # The directory of a unix socket, or a name or an address as sockets take them: `::1`, not `[::1]`.
 _HOST = re.compile(r"/[^\r\n]*|[^\s\[\]/][^\s\[\]]*")

@@ -9,22 +9,28 @@ was drawn before a row above it was seen (see `services.ingestion.new_rows`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from shared.hashes import landed_rows
+from shared.personal import NONE
 from shared.postgres.catalogue import read_description
 from shared.postgres.columns import has_rendered
 from shared.postgres.refusals import database_errors
 from shared.postgres.statement import STATEMENT_BYTES, read_rows
+from shared.postgres.versions import below_xmin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pg8000.native import Connection
 
+    from shared.personal import PersonalData
     from shared.postgres.catalogue import Column, Description
+    from shared.snapshot import Mark
     from shared.tables import Table
 
 # In the first statement, when the length of rows is not known yet; fewer if the server has to make
@@ -37,14 +43,14 @@ _OF_IDS = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} = ANY ('{{[ids]}}'::b
 _RANGE = "{table} AS t WHERE t.{id} > {row_id} AND t.{id} <= {to_row_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Rows of a table that were read together; every read of rows returns one.
 
     Attributes:
         description: the table's.
-        rows: the rows, ascending by id, in the types that `shared.postgres.columns` lists; if there
-            are none, an empty frame with the table's columns.
+        source: the rows as they are in the source, without the dropped columns, for checks only;
+            else like `rows`.
         size: how many bytes the server's answers took in memory.
         more: whether the next read may find more.
         held_back: how many rows were read but left out of `rows`, because a transaction that is
@@ -55,7 +61,7 @@ class Batch:
     """
 
     description: Description
-    rows: pd.DataFrame
+    source: pd.DataFrame
     size: int = 0
     more: bool = False
     held_back: int = 0
@@ -63,10 +69,22 @@ class Batch:
     is_ahead: bool = False
     lacks_ids: bool = False
 
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows as they land, ascending by id; if there are none, a frame with the columns.
+
+        They have the types that `shared.postgres.columns` lists; hashes are text.
+        """
+        return landed_rows(self.source, self.description.personal)
+
+    def only(self, which: Any) -> Batch:
+        """Return it with some of its rows: an array of booleans says which."""
+        return replace(self, source=self.source[which])
+
     @property
     def ids(self) -> pd.Series[int]:
         """The ids of the rows, ascending."""
-        return self.rows[self.description.table.id_column]
+        return self.source[self.description.table.id_column]
 
     @property
     def last_id(self) -> int:
@@ -75,28 +93,58 @@ class Batch:
 
 
 def read_settled_rows(
-    table: Table, row_id: int, to_row_id: int, connection: Connection, limit: int | None = None
+    table: Table,
+    row_id: int,
+    to_row_id: int,
+    connection: Connection,
+    limit: int | None = None,
+    *,
+    personal: PersonalData = NONE,
 ) -> Batch:
     """Return the rows above `row_id` up to `to_row_id`; the caller knows the range to be settled.
 
     Raises:
-        SourceError: no such table or id column, no permission, inside a transaction, on a standby.
+        SourceError: no such table or id column, no permission, inside a transaction, on a standby,
+            a personal column is missing.
         SourceUnavailableError: the database can't be reached, or the connection broke.
     """
     with database_errors(f"Reading {table.name!r}"):
-        description = read_description(table, connection)
+        description = read_description(table, connection, personal)
         bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
         return read_batch(description, connection, _RANGE, limit=limit, **bounds)
 
 
-def read_rows_of(table: Table, ids: Sequence[int], row_id: int, connection: Connection) -> Batch:
+def read_old_rows(
+    table: Table,
+    row_id: int,
+    to_row_id: int,
+    mark: Mark,
+    connection: Connection,
+    limit: int,
+    personal: PersonalData,
+) -> Batch:
+    """Return rows above `row_id` up to `to_row_id`, of those that are older than a mark.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_settled_rows`.
+    """
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection, personal)
+        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
+        old = f"{_RANGE} AND {below_xmin(mark)}"
+        return read_batch(description, connection, old, limit=limit, **bounds)
+
+
+def read_rows_of(
+    table: Table, ids: Sequence[int], row_id: int, connection: Connection, personal: PersonalData
+) -> Batch:
     """Return the rows with these ids, above another one: some of them, if they are large.
 
     Raises:
         SourceError, SourceUnavailableError: see `read_settled_rows`.
     """
     with database_errors(f"Reading {table.name!r}"):
-        description = read_description(table, connection)
+        description = read_description(table, connection, personal)
         some = ",".join(map(str, ids))
         return read_batch(description, connection, _OF_IDS.replace("[ids]", some), row_id, len(ids))
 
@@ -126,7 +174,7 @@ def read_batch(
     frames: list[pd.DataFrame] = []
     count, size, more, careful = 0, 0, True, False
     while not frames or (more and (limit is None or (count < limit and size < BATCH_BYTES))):
-        rows = _statement_rows(description.columns, count, size)
+        rows = _statement_rows(description.read_columns, count, size)
         rows = rows if limit is None else min(rows, limit - count)
         found = read_rows(
             description,

@@ -57,7 +57,7 @@ WITH {cut} AS MATERIALIZED (
     ) AS sums WHERE bytes >= {size} LIMIT 1
 )
 """
-_UP_TO_CUT = """(SELECT t.* FROM {rows}) AS t
+_UP_TO_CUT = """(SELECT {read} FROM {rows}) AS t
 WHERE t.{id} <= coalesce((SELECT id FROM {cut}), 9223372036854775807)"""
 
 # undefined_column, undefined_function, datatype_mismatch: a column is gone or of another type.
@@ -68,7 +68,8 @@ class Rows(NamedTuple):
     """What a statement has read.
 
     Attributes:
-        frame: the rows, ascending by id, in the types that `shared.postgres.columns` lists.
+        frame: the rows as they are in the source, without the dropped columns, ascending by id, in
+            the types that `shared.postgres.columns` lists.
         size: how many bytes the server's answer took in memory: four times as many as were sent, if
             there is one emoji in a text.
         more: whether there may be more rows.
@@ -96,7 +97,7 @@ def read_rows(
         description: the table's.
         connection: a session in autocommit, on a primary.
         rows_sql: what follows FROM: it names the rows `t`, and may end in a WHERE. `format` fills
-            in {table}, {id}, {limit} and the `bounds`.
+            in {table}, {id}, {limit}, the `bounds`, and {read}: what to select of `t`.
         limit: with how many rows to end, or with the last one of the same id. If it is None, there
             is no limit, and the statement is careful.
         careful: whether to begin with the careful statement.
@@ -125,7 +126,7 @@ class _Statement:
 
     def read(self, *, careful: bool) -> Rows:
         """Return the rows; see `columns.decode_frame` for `careful` and the MiscountError."""
-        name, columns = self.description.table.name, self.description.columns
+        name, columns = self.description.table.name, self.description.read_columns
         try:
             [row] = self.connection.run(self._sql(careful=careful))
         except DatabaseError as error:
@@ -134,7 +135,7 @@ class _Statement:
             raise
         count, proof, is_cut, declared, *values = row
         prove(name, proof, self.connection)
-        if declared != [[column.name, column.type_name] for column in columns]:
+        if declared != [[each.name, each.type_name] for each in self.description.columns]:
             raise _declared_anew(name)
         if not careful and self._is_too_long(values):
             raise MiscountError
@@ -144,7 +145,7 @@ class _Statement:
 
     def _is_too_long(self, values: Sequence[str | None]) -> bool:
         characters = sum(len(value or "") for value in values)
-        return characters > STATEMENT_BYTES and bool(lengths(self.description.columns))
+        return characters > STATEMENT_BYTES and bool(lengths(self.description.read_columns))
 
     def _is_declared_anew(self, error: DatabaseError) -> bool:
         """Tell whether the statement failed because the table has other columns by now."""
@@ -154,12 +155,13 @@ class _Statement:
         return now.columns != self.description.columns
 
     def _sql(self, *, careful: bool) -> str:
-        table, columns = self.description.table, self.description.columns
+        table, columns = self.description.table, self.description.read_columns
         names = {
             "table": identifier(table.name),
             "id": identifier(table.id_column),
             "limit": "" if self.limit is None else _LIMIT.format(limit=int(self.limit)),
             "cut": _CUT,
+            "read": ", ".join(f"t.{identifier(column.name)}" for column in columns),
         }
         rows = self.rows_sql.format(**names, **self.bounds)
         cut = self._cut(names, rows) if careful else ""
@@ -177,7 +179,7 @@ class _Statement:
 
     def _cut(self, names: Mapping[str, str], rows: str) -> str:
         """Return the common table that says where the rows are cut; none if all are short."""
-        measures = [f"coalesce({length}, 0)" for length in lengths(self.description.columns)]
+        measures = [f"coalesce({length}, 0)" for length in lengths(self.description.read_columns)]
         if not measures:
             return ""
         one = f"t.{names['id']} AS id, {' + '.join(['0::bigint', *measures])} AS bytes"
@@ -186,7 +188,7 @@ class _Statement:
 
     def _longest(self) -> int:
         """Return how long a value may be in a quick statement, in bytes."""
-        count = len(lengths(self.description.columns)) * (self.limit or 1)
+        count = len(lengths(self.description.read_columns)) * (self.limit or 1)
         return _LONGER * STATEMENT_BYTES // max(1, count)
 
 

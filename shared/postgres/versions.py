@@ -112,6 +112,15 @@ def not_below_xmin(since: Mark | None) -> str:
     return "true" if since is None else f"age(t.xmin) BETWEEN 0 AND age({_xid(since.xmin)})"
 
 
+def below_xmin(mark: Mark) -> str:
+    """Return the SQL condition for versions below a mark's xmin.
+
+    It is not true of all that `not_below_xmin` leaves out, see there: of those that a mark can't
+    tell, neither is.
+    """
+    return f"age(t.xmin) > age({_xid(mark.xmin)})"
+
+
 def _visible_at(mark: Mark) -> str:
     """Return the SQL condition for versions visible at a mark, or written in an open savepoint."""
     in_progress = ", ".join(_xid(xid) for xid in mark.xip)

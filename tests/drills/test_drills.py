@@ -231,19 +231,6 @@ def test_a_lambda_without_concurrency_is_two_emails(healthy, resources, matrix):
     matrix["throttled"] = check(resources, healthy, [THROTTLED], alarms, ticks=6)
 
 
-@pytest.mark.parametrize("looks_back", [0, 2])
-def test_a_schedule_that_may_not_start_runs_is_two_emails(healthy, resources, looks_back, matrix):
-    days = Days(resources, looks_back)
-    days.tick(healthy, 12)
-    days.begin()
-    for _ in range(9):
-        days.simulation.add("AWS/Events", "FailedInvocations", days.simulation.second + 59)
-        days.tick(None)
-    days.tick(healthy, 18)
-    outcome = matrix["schedule fails"] = days.outcome()
-    sound(outcome, {"schedule-failed", "no-heartbeat"})
-
-
 def test_a_stage_that_never_runs_is_an_email(resources):
     days = Days(resources, 2)
     days.tick(None, 8)
@@ -278,6 +265,19 @@ def test_deletes_that_are_held_back_are_one_email(drilled, healthy, resources, m
         outcome = nights(resources, looks_back, healthy, good, bad)
         sound(outcome, {"deletes-held-back"})
     matrix["many deletes"] = outcome
+
+
+@pytest.mark.long
+def test_values_that_differ_are_one_email(drilled, healthy, resources, matrix):
+    drilled.database.run(stage_faults.NEW_ADDRESS)
+    assert drilled.run().output["rows"] == 1
+    good = reconciled(drilled)
+    with stage_faults.value_altered(drilled, drilled.landed.keys("address")[-1]):
+        bad = reconciled(drilled)
+    for looks_back in (0, 2):
+        outcome = nights(resources, looks_back, healthy, good, bad)
+        sound(outcome, {"rows-differ"})
+    matrix["a value altered, from that night"] = outcome
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,19 +56,20 @@ def commands(explained: list[str]) -> list[str]:
 
 def test_every_command_to_paste_runs(stage: LocalStage, explained: list[str]):
     printed = commands(explained)
-    assert len(printed) == 9
+    assert len(printed) == 10
     said = {}
     for command in printed:
         if command == "npx sls deploy --stage local":
             continue  # takes a minute; test_away_and_back deploys again
         said[command] = pasted(explained, command.replace(" totesys", " totesys -c 'SELECT 41+1'"))
-    by_table, keys, latest, status, called, invoked, logs, psql = said.values()
+    by_table, keys, latest, status, queried, called, invoked, logs, psql = said.values()
     assert len(by_table.splitlines()) == 1 + len(TABLES)
     key = stage.landed.keys("sales_order")[-1]
     assert key in by_table
     assert key in keys.splitlines()
     assert latest.encode() == stage.landed.read("sales_order/latest.json")
     assert key in status
+    assert {"GBP", "USD", "EUR"} <= {line.split()[1] for line in queried.splitlines()[1:]}
     assert "succeeded after" in called
     assert '"tables": {' in invoked
     assert "Run ended" in logs
@@ -94,6 +96,19 @@ def test_a_tick_says_what_is_new_and_what_changed(stage: LocalStage, capsys):
     said = tick(stage, capsys)
     assert "payment 1" in said
     assert said.endswith(" new; currency 2 changed")
+
+
+def test_functions_are_called_when_their_schedule_says(stage: LocalStage):
+    assert stage.run().status == "SUCCEEDED"
+    functions, alarms = serve.ScheduledFunctions(stage), LiveAlarms(stage)
+    now = datetime.now(UTC)
+    night = now.replace(hour=2, minute=15, second=0, microsecond=0)
+    night += timedelta(days=night <= now)
+    assert functions.call_due(night - timedelta(seconds=1), alarms) == []
+    said = [f"{stage.reconcile_name} succeeded: cron(15 2 * * ? *)"]
+    assert functions.call_due(night, alarms) == said
+    assert functions.call_due(night, alarms) == []
+    assert functions.call_due(night + timedelta(days=1), alarms) == said
 
 
 def test_what_is_asked_for_and_is_not_there(explained: list[str]):

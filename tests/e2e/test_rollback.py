@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local import REPOSITORY
 from local.aws.deployment import run_sls
 from local.aws.stand_in import LocalAws
 from local.stage import STACK, STAGE
+from tests.helpers.next_service import copy_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-INPUTS = ["serverless.yml", "package.json", "layers", "resources", "services", "shared"]
 # As many as the framework keeps by default, with the newest.
 DEPLOYMENTS = 5
 LAYER = "description: pandas and pg8000"
@@ -29,13 +27,7 @@ LAYER = "description: pandas and pg8000"
 def service(tmp_path: Path) -> Path:
     """A copy of the service, whose layer can be changed."""
     folder = tmp_path / "service"
-    folder.mkdir()
-    for name in INPUTS:
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, folder / name)
-        else:
-            shutil.copy(REPOSITORY / name, folder / name)
-    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    copy_service(folder)
     return folder
 
 

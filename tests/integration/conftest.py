@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,15 @@ from services.ingestion import read_ahead
 from shared import telemetry
 from shared.bucket.bucket import Bucket
 from shared.clients import s3_client
+from shared.contracts import contract as contracts
 from shared.postgres.credentials import secrets_provider
 from tests.helpers.faults.steps import Immediately
+from tools.contract import make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pg8000.native import Connection
 
 REGION = "eu-west-2"
 
@@ -68,6 +73,28 @@ def log_lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     before = handler.setStream(stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     handler.setStream(before)
+
+
+@pytest.fixture
+def x_land(tmp_path, monkeypatch) -> Iterator[Callable[..., None]]:
+    """Let columns of a table land in another form: call it with the table and the form of each.
+
+    A table that has no contract gets one, made of the table behind a connection.
+    """
+    folder = tmp_path / "contracts"
+    shutil.copytree(contracts.FOLDER, folder)
+    monkeypatch.setattr(contracts, "FOLDER", folder)
+
+    def say(table: str, connection: Connection | None = None, /, **forms: str) -> None:
+        path = folder / f"{table}.json"
+        document = json.loads(make(table, connection) if connection else path.read_text())
+        for column, form in forms.items():
+            document["properties"][column]["x-land"] = form
+        path.write_text(json.dumps(document))
+        contracts.load.cache_clear()
+
+    yield say
+    contracts.load.cache_clear()
 
 
 @pytest.fixture

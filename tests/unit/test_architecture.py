@@ -24,7 +24,7 @@ RECONCILIATION = (
     {"handler"},
     {"table", "report"},
     {"comparison"},
-    {"extras", "corrections", "findings"},
+    {"extras", "corrections", "findings", "values"},
     {"chain"},
     {"landed", "source_ids", "store", "streams"},
     {"inventory"},
@@ -54,7 +54,7 @@ CHECKS = (
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
 PLAIN = {
     *("errors", "telemetry", "settings", "clients", "tables", "snapshot", "events", "declaration"),
-    *("jsonlines", "lines", "json_reader"),
+    *("jsonlines", "lines", "json_reader", "personal", "hashes"),
 }
 ROOMS = {
     "postgres": PLAIN,
@@ -177,6 +177,36 @@ def test_only_some_rooms_know_a_system(modules, rooms):
             assert not known or allowed, path
 
 
+# Who reads rows must say which columns are personal data, or they land as they are.
+READS = {"read_description", "read_new_rows", "read_settled_rows"}
+
+
+def test_a_service_reads_no_rows_without_saying_what_is_personal_data():
+    calls = [
+        (path.name, call)
+        for folder in ("services", "tools/contract.py")
+        for path in (modules_in(folder) or [ROOT / folder])
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in READS
+    ]
+    assert len(calls) >= 7
+    assert [where for where, call in calls if "personal" not in ast.unparse(call)] == []
+
+
+def test_rows_as_they_are_in_the_source_are_for_checks_only():
+    """Else one that lands them is not seen: `rows` of a batch are the rows as they land."""
+    reading = {
+        str(path.relative_to(ROOT))
+        for folder in ("services", "shared")
+        for path in modules_in(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "source"
+    }
+    assert reading == {
+        "services/ingestion/new_rows.py", "shared/contracts/check.py", "shared/postgres/reader.py"
+    }  # fmt: skip
+
+
 def test_no_module_is_called_like_a_public_function():
     for folder in ("services", "shared"):
         paths = modules_in(folder)
@@ -212,6 +242,7 @@ def test_pandas_has_few_doors():
         "services/ingestion/run.py",
         "services/ingestion/handler.py",
         "services/reconciliation/corrections.py",
+        "services/reconciliation/values.py",
         "shared/bucket/__init__.py",
     }
 

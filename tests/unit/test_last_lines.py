@@ -91,7 +91,7 @@ def test_what_is_not_valid_is_not_passed_over(body):
     put_batches(s3, [30], [{"thing_id": 1}])
     s3.put(keys.format_change_key(THING, 1), body, rows="1")
     lines = LastLines(THING, 0, 1, Bucket(s3, "bucket"))  # type: ignore[arg-type]
-    with pytest.raises(StateError, match=r"changes/thing/0000000001\.jsonl has"):
+    with pytest.raises(StateError, match=r"changes/thing/0000000001\.jsonl (has|is trunc)"):
         lines.are_same(np.array([1]), [b'{"thing_id": 1}'])
 
 

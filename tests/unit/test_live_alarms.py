@@ -81,3 +81,21 @@ def test_a_tick_tells_what_happened_since_the_last_look():
     alarms.take([REPORT], ended("FAILED"))
     clock.now += 180
     assert alarms.take([REPORT], ended("SUCCEEDED")) == ["alarm executions-failed fires"]
+
+
+NIGHTS = ALARM | {
+    "Properties": ALARM["Properties"]
+    | {
+        "Namespace": "AWS/Lambda",
+        "MetricName": "Errors",
+        "Dimensions": [{"Name": "FunctionName", "Value": {"Ref": "ReconcileLambdaFunction"}}],
+    }
+}
+
+
+def test_a_night_fires_the_alarms_of_the_reconciliation():
+    alarms, clock = live(NIGHTS)
+    assert alarms.take_night([f"{REPORT}\tStatus: error"]) == []
+    assert after(120, alarms, clock) == ["alarm executions-failed fires"]
+    clock.now += 1200
+    assert alarms.take_night([REPORT]) == ["alarm executions-failed clears"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def commands(*arguments):
             ["contract", "TABLE=address", "STAGE=prod", "REGION=eu-west-1"],
             "'address' --stage prod --region eu-west-1 \n",
         ),
+        (["query"], "python -m tools.query --stage prod \n"),
+        (
+            ["query", "STAGE=dev", "REGION=eu-west-1", "JSON=1", "SQL=SELECT '$1'"],
+            'python -m tools.query --stage dev --region eu-west-1 --json -- "$QUERY"\n',
+        ),
         (["doctor"], "python -m tools.doctor --stage prod \n"),
         (["doctor", "STAGE=dev", "JSON=1"], "python -m tools.doctor --stage dev --json\n"),
         (["contract", "TABLE=address"], "python -m tools.contract 'address'  \n"),
@@ -73,6 +79,24 @@ def commands(*arguments):
 )
 def test_variables_reach_the_command(given, passed_on):
     assert commands(*given).endswith(passed_on)
+
+
+@pytest.mark.parametrize("sql", ["SELECT 'it''s', $1 ~ '^$(x$' -- `x`\nFROM \"a\"", "\\"])
+def test_sql_reaches_the_command_as_it_was_written(sql, tmp_path):
+    """With a python that prints what it gets."""
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nfor word; do last=$word; done\nprintf %s "$last"\n')
+    script.chmod(0o755)
+    rule = re.sub(r"^query: setup", "query:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-f", "-", "query", f"SQL={sql}"],
+        input=rule.replace("$(CURDIR)/.venv/bin:", f"{tmp_path}:"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == sql
 
 
 @pytest.mark.parametrize("missing", ["TABLE", "FROM", "TO"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -15,6 +15,9 @@ from shared.errors import SourceUnavailableError
 from shared.postgres.catalogue import Description
 from shared.postgres.reader import Batch
 from shared.tables import Table
+
+if TYPE_CHECKING:
+    from shared.personal import PersonalData
 
 
 class Source:
@@ -28,7 +31,14 @@ class Source:
         self.failures: list[Exception] = []
 
     def read_new_rows(
-        self, table: Table, row_id: int, _connection: Any, limit: int, *, wait_seconds: float
+        self,
+        table: Table,
+        row_id: int,
+        _connection: Any,
+        limit: int,
+        *,
+        wait_seconds: float,
+        personal: PersonalData,
     ) -> Batch:
         assert limit == 2
         self.asked.append((table.name, row_id))

@@ -16,7 +16,7 @@ from tests.helpers.models.memory_s3 import MemoryS3
 
 THING = Table("thing")
 TIME = "2024-11-11T15-03-24"
-CONTRACT = {
+CONTRACT: dict[str, dict[str, Any]] = {
     "thing_id": {"x-postgresql-type": "integer", "type": "integer"},
     "price": {"x-postgresql-type": "numeric(10,2)", "type": ["number", "null"]},
     "paid": {"x-postgresql-type": "boolean", "type": ["boolean", "null"]},
@@ -258,20 +258,23 @@ BROKEN = {
     "lines are missing": (replace(data_key(1), b'{"thing_id": 1}\n', rows="2"), data_key(1)),
     "a line is no JSON": (
         replace(change_key(2), b'{"thing_id":1}\n{"thing_id":secret\n'),
-        f"Line 2 of s3://bucket/{change_key(2)}",
+        f"s3://bucket/{change_key(2)} is altered: its line 2",
     ),
     "two halves of a line": (
         replace(data_key(1), b'{"thing_id":1\n"name":"secret"}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
     "a line has two rows": (
         replace(data_key(1), b'{"thing_id":1},{"thing_id":1}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
-    "a line is no object": (replace(data_key(1), b"[1]\n"), f"Line 1 of s3://bucket/{data_key(1)}"),
+    "a line is no object": (
+        replace(data_key(1), b"[1]\n"),
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
+    ),
     "a line has NaN": (
         replace(data_key(1), b'{"thing_id":1,"name":NaN}\n'),
-        f"Line 1 of s3://bucket/{data_key(1)}",
+        f"s3://bucket/{data_key(1)} is altered: its line 1",
     ),
     "a line is no UTF-8": (replace(data_key(1), b'{"thing_id":1,"name":"\xff"}\n'), data_key(1)),
     "a line has no id": (replace(data_key(1), b'{"name":"secret"}\n'), data_key(1)),
@@ -361,6 +364,29 @@ def test_types_are_those_of_the_rows_that_are_left(s3, contract):
     change(s3, 1, gone(1))
     types = read(s3).upserts.dtypes.astype(str)
     assert (types["paid"], types["at"]) == ("bool", "datetime64[us]")
+
+
+def test_what_is_dropped_is_not_handed_out_and_what_is_hashed_is_text(s3, contract):
+    forms = {"price": "hash", "paid": "drop", "at": "hash"}
+    columns = {name: {**CONTRACT[name], "x-land": forms[name]} for name in forms}
+    (contracts.FOLDER / "thing.json").write_text(contract_text(CONTRACT | columns))
+    before: dict[str, Any] = {"price": 3.5, "paid": True, "at": "2024-11-11T15:03:24.000001"}
+    hashes: dict[str, Any] = {"price": "1" * 64, "at": "a" * 64}
+    land(s3, 0, 2, {"thing_id": 1} | before, {"thing_id": 2} | before)
+    land(s3, 2, 4, {"thing_id": 3} | hashes, {"thing_id": 4, "price": None, "at": None})
+    change(s3, 1, {"thing_id": 2} | hashes)
+    old, new = read(s3, limit=1).upserts, read(s3, "thing/2/0").upserts
+    assert list(old) == list(new) == ["thing_id", "price", "at"]
+    assert new.to_dict("list") == {
+        "thing_id": [2, 3, 4],
+        "price": ["1" * 64, "1" * 64, None],
+        "at": ["a" * 64, "a" * 64, None],
+    }
+    land(s3, 4, 5, {"thing_id": 5, "price": None, "at": None})
+    assert read(s3, "thing/4/1").upserts["at"].dtype == object
+    # As it landed, until the row lands once more: docs/personal-data.md, Change it later.
+    assert old["price"].tolist() == [Decimal("3.5")] * 2
+    assert read(s3).upserts["price"].tolist()[:2] == [Decimal("3.5"), "1" * 64]
 
 
 def test_where_a_column_is_called_deleted_no_line_is_a_tombstone(s3, contract):

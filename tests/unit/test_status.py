@@ -20,6 +20,7 @@ PAYMENT = TableStatus(
     rows_today=1234,
     held_back_rows=0,
     changes=7,
+    proof_days_behind=3,
 )
 STAGE = StageStatus(
     [PAYMENT, TableStatus("staff", watermark=0)], ["Source: it is away.", "And so."]
@@ -28,10 +29,11 @@ STAGE = StageStatus(
 
 def test_people_read_a_table():
     assert table_lines(STAGE) == [
-        "table    in source  watermark    age  today  held back  changes  rows  last batch",
-        "payment     12,350     12,345  3 min  1,234          0        7    35"
+        "table    in source  watermark    age  today  held back  changes  proof late  rows  "
+        "last batch",
+        "payment     12,350     12,345  3 min  1,234          0        7         3 d    35"
         "  payment/12345-2026-11-23T01-38-11.jsonl",
-        "staff            -          0      -      -          -        -     -  -",
+        "staff            -          0      -      -          -        -           -     -  -",
     ]
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from local.totesys.database import PASSWORD
+from local.totesys.database import HASH_KEY, PASSWORD
 from shared.telemetry import logger
 from tests.helpers.oracle.untold import telling, untold
 
 
 @pytest.mark.parametrize(
-    "text", [PASSWORD, "ada.abbott@terrifictotes.com", "01803 637401", 'The "Tote" Bag Company']
+    "text",
+    [
+        PASSWORD,
+        HASH_KEY,
+        "ada.abbott@terrifictotes.com",
+        "01803 637401",
+        'The "Tote" Bag Company',
+    ],
 )
 def test_what_is_logged_is_found(told, text):
     logger().info("Something", extra={"reason": f"it says {text}, and more"})

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pg8000.native import literal
 
-from shared.tables import TABLES
+from shared.contracts.contract import land_forms, load
+from shared.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from pg8000.native import Connection
 
 # Of each table: its kind, NULL if the role's search_path does not lead to it; whether the role may
-# read it; whether policies hide rows; whether its id is unique. And in which other schemas there is
-# one of its name: with USAGE, and without. A schema without USAGE is not on the path.
+# read it, or at least xmin and each column that is not dropped; whether policies hide rows; whether
+# its id is unique. And in which other schemas there is one of its name: with USAGE, and without. A
+# schema without USAGE is not on the path.
 _FACTS = """
 WITH named AS (
     SELECT relname, nspname, has_schema_privilege(n.oid, 'USAGE') AS is_open
@@ -23,7 +25,11 @@ WITH named AS (
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT starts_with(nspname, 'pg_')
 )
 SELECT name, relkind::text,
-    coalesce(has_table_privilege(found.oid, 'SELECT'), false),
+    relkind IS NOT NULL AND (has_table_privilege(found.oid, 'SELECT') OR NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = found.oid AND (attnum > 0 OR attname = 'xmin')
+            AND NOT attisdropped AND NOT has_column_privilege(attrelid, attnum, 'SELECT')
+            AND name || '.' || attname <> ALL ({dropped}::text[])
+    )),
     coalesce(row_security_active(found.oid), false),
     EXISTS (
         SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
@@ -46,7 +52,7 @@ class Facts(NamedTuple):
     Attributes:
         name: its name.
         kind: its `relkind`; None if the role's search_path does not lead to it.
-        is_readable: whether the role may read it.
+        is_readable: whether the role may read it, but for columns that are dropped.
         hides_rows: whether policies of row-level security hold for the role.
         has_unique_id: whether a unique index is on its id column, and on no other.
         schemas: those in which there is a table of this name.
@@ -76,7 +82,15 @@ def read_facts(connection: Connection) -> list[Facts]:
     """Return what the catalogue says of each table, in their order.
 
     Raises:
+        ConfigError: a contract is not valid.
         DatabaseError, InterfaceError, OSError: see `database_errors`.
     """
-    rows = connection.run(_FACTS.format(names=literal(list(TABLES))))
+    dropped = [
+        f"{name}.{column}"
+        for name in TABLES
+        for column, form in land_forms(load(Table(name)) or {}).items()
+        if form == "drop"
+    ]
+    names = {"names": literal(list(TABLES)), "dropped": literal(dropped)}
+    rows = connection.run(_FACTS.format(**names))
     return [Facts(*row) for row in rows]

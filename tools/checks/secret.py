@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from shared.contracts.contract import land_forms, load
 from shared.errors import ConfigError
 from shared.postgres.credentials import Credentials
+from shared.tables import TABLES, Table
 from tools.checks.check import Finding, failed, ok, skipped, warning
 from tools.checks.errors import code_of
 
@@ -92,6 +94,23 @@ def open_credentials(stage: Stage) -> tuple[tuple[Stage, Credentials] | None, Fi
     return (stage, found), ok("host, port, dbname, username and password are there")
 
 
+def hash_key(found: tuple[Stage, Credentials]) -> Finding:
+    """Look for the key of the hashes that contracts of this checkout let land."""
+    stage, credentials = found
+    contracts = {name: load(Table(name)) or {} for name in TABLES}
+    hashing = [name for name, each in contracts.items() if "hash" in land_forms(each).values()]
+    if not hashing:
+        return ok("no contract needs one")
+    if not credentials.hash_key:
+        return failed(
+            f"there is no hash_key, and columns of {', '.join(hashing)} land as hashes",
+            "Make one and store it with the rest, see docs/personal-data.md: "
+            f"aws secretsmanager put-secret-value --secret-id {stage.settings.db_secret_id} "
+            "--secret-string file://totesys.json",
+        )
+    return ok(f"it is there, for {', '.join(hashing)}")
+
+
 def _describe(stage: Stage) -> dict[str, Any]:
     client = stage.aws.client("secretsmanager")
     found: dict[str, Any] = client.describe_secret(SecretId=stage.settings.db_secret_id)
@@ -107,3 +126,4 @@ def _keys(text: str) -> set[str]:
 
 
 CHECKS: Final = {"secret": secret, "secret rotation": rotation}
+OF_CREDENTIALS: Final = {"hash key": hash_key}

@@ -1,9 +1,8 @@
-"""The service packaged twice: as it is, and with everything switched that can be."""
+"""The service packaged: as it is, with everything switched that can be, with the next service."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,26 +11,32 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.aws.stand_in import LocalAws
-from tests.e2e.package.packaged import REPOSITORY, SWITCHED, Package, Stack
-from tests.e2e.package.third import with_third_function
+from tests.e2e.package.packaged import SWITCHED, Package
+from tests.helpers import next_service
+from tests.helpers.cases import as_long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-INPUTS = ["serverless.yml", "package.json", "layers", "resources", "services", "shared"]
+    from tests.e2e.package.packaged import Stack
+
+OPTIONS = [f"--param={name}={value}" for name, value in SWITCHED.items()]
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is packaged, so that a deployment out of the repository is not disturbed."""
-    folder = tmp_path_factory.mktemp("service")
-    for name in INPUTS:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    folder = tmp_path_factory.mktemp("service") / "service"
+    next_service.copy_service(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def extended_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with the next service, as docs/next-service.md adds it."""
+    folder = tmp_path_factory.mktemp("extended") / "service"
+    next_service.copy_service(folder)
+    next_service.add_to(folder)
     return folder
 
 
@@ -51,27 +56,39 @@ def package(service: Path, aws_to_ask: LocalAws) -> Package:
 @pytest.fixture(scope="session")
 def switched_package(service: Path, aws_to_ask: LocalAws) -> Package:
     """Stage dev with `SWITCHED`."""
-    return _package(service, aws_to_ask, "dev", *(f"--param={k}={v}" for k, v in SWITCHED.items()))
-
-
-@pytest.fixture(scope="session", params=["as it is", "with a third function"])
-def compiled(request: pytest.FixtureRequest) -> Callable[[Package], Stack]:
-    """What the template's tests look at: all of them must hold for the next service, too."""
-    if request.param == "as it is":
-        return lambda package: package
-    return lambda package: Stack(with_third_function(package.template))
+    return _package(service, aws_to_ask, "dev", *OPTIONS)
 
 
 @pytest.fixture(scope="session")
-def prod(package: Package, compiled: Callable[[Package], Stack]) -> Stack:
+def extended_package(extended_service: Path, aws_to_ask: LocalAws) -> Package:
+    """Stage prod with the next service."""
+    return _package(extended_service, aws_to_ask, "prod")
+
+
+@pytest.fixture(scope="session")
+def switched_extended_package(extended_service: Path, aws_to_ask: LocalAws) -> Package:
+    """Stage dev with the next service and `SWITCHED`."""
+    return _package(extended_service, aws_to_ask, "dev", *OPTIONS)
+
+
+@pytest.fixture(scope="session", params=["package", as_long("extended_package")])
+def which(request: pytest.FixtureRequest) -> str:
+    """What the template's tests look at: all of them must hold with the next service, too."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def prod(request: pytest.FixtureRequest, which: str) -> Stack:
     """Stage prod, without a param given."""
-    return compiled(package)
+    stack: Stack = request.getfixturevalue(which)
+    return stack
 
 
 @pytest.fixture(scope="session")
-def switched(switched_package: Package, compiled: Callable[[Package], Stack]) -> Stack:
+def switched(request: pytest.FixtureRequest, which: str) -> Stack:
     """Stage dev with `SWITCHED`."""
-    return compiled(switched_package)
+    stack: Stack = request.getfixturevalue(f"switched_{which}")
+    return stack
 
 
 def _package(service: Path, aws: LocalAws, stage: str, *options: str) -> Package:

@@ -26,6 +26,7 @@ SWITCHED = {
     "statementTimeoutSeconds": "22",
     "backlogSeconds": "33",
     "tombstones": "false",
+    "proofDays": "44",
     "withoutChanges": "design",
     "createBucket": "false",
     "createLogGroups": "false",

@@ -169,8 +169,9 @@ def test_kept_bucket_can_be_taken_over(switched: Stack):
     for name, function in switched.functions.items():
         assert switched.variables(name)["BUCKET_NAME"] == SWITCHED["bucketName"]
         buckets = [
-            statement["Resource"]["Fn::Sub"].rpartition(":")[2].partition("/")[0]
+            resource["Fn::Sub"].rpartition(":")[2].partition("/")[0]
             for statement in switched.statements_of(role_of(function))
             if "s3:" in str(statement["Action"])
+            for resource in listed(statement["Resource"])
         ]
         assert set(buckets) == {SWITCHED["bucketName"]}

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
 CALL = (
     "from services.ingestion.handler import lambda_handler; lambda_handler({'no': 'event'}, None)"
 )
-OF_AWS = {"AWS/Lambda", "AWS/States", "AWS/Events"}
+OF_AWS = {"AWS/Lambda", "AWS/States"}
 TICK = 600
 DAY = 24 * 3600
 STATE_MACHINE = "AWS::StepFunctions::StateMachine"
@@ -108,24 +108,22 @@ def test_everything_that_can_go_wrong_is_watched(prod: Stack):
         ("Totesys", "prod-contracts-broken"),
         ("Totesys", "prod-rows-missing"),
         ("Totesys", "prod-objects-broken"),
+        ("Totesys", "prod-rows-differ"),
+        ("Totesys", "prod-deletes-held-back"),
         ("Totesys", "prod-rows-held-back"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
         ("AWS/States", "ExecutionsAborted"),
         ("AWS/Lambda", "Duration"),
         ("AWS/Lambda", "AsyncEventsDropped"),  # of the reconciliation
-        ("AWS/Events", "FailedInvocations"),
     }
 
 
 def test_alarms_watch_this_stack(prod: Stack):
-    rule = "IngestionStepFunctionsEventsRuleSchedule1"
-    assert rule in prod.of_type("AWS::Events::Rule")
     machines = prod.of_type("AWS::StepFunctions::StateMachine")
     subjects = {
         "AWS/Lambda": [{"FunctionName": {"Ref": name}} for name in prod.functions],
         "AWS/States": [{"StateMachineArn": {"Ref": name}} for name in machines],
-        "AWS/Events": [{"RuleName": {"Ref": name}} for name in prod.of_type("AWS::Events::Rule")],
     }
     for alarm in prod.of_type("AWS::CloudWatch::Alarm").values():
         for metric in metrics(alarm):
@@ -133,7 +131,6 @@ def test_alarms_watch_this_stack(prod: Stack):
                 assert dimensions(metric) in subjects[metric["Namespace"]]
     (slow,) = metrics(prod.properties("FunctionSlowAlarm"))
     assert dimensions(slow) == {"FunctionName": {"Ref": "IngestLambdaFunction"}}
-    assert dimensions(prod.properties("ScheduleFailedAlarm")) == {"RuleName": {"Ref": rule}}
     stopped = prod.properties("ExecutionsAbortedAlarm")
     assert dimensions(stopped) == {"StateMachineArn": {"Ref": "IngestionStateMachine"}}
 

@@ -161,6 +161,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"writerWaitSeconds": "-1"}, "Give a whole number, 0 or more."),
     ({"statementTimeoutSeconds": "0"}, "Give a whole number, 1 or more."),
     ({"backlogSeconds": "1.5"}, "Give a whole number, 0 or more."),
+    ({"proofDays": "0"}, "proofDays is '0'. Give a whole number, 1 or more."),
     ({"tombstones": "yes"}, "tombstones is 'yes'. Give true or false."),
     ({"withoutChanges": "design,adress"}, "Give all, or some of address,"),
     (VPC | {"subnetIds": "subnet-1"}, "ids like subnet-0123456789abcdef0"),

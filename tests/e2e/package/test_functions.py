@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.package import demands, third
+from tests.e2e.package import demands
 from tests.e2e.package.packaged import Stack
-from tests.e2e.package.third import with_third_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
     from tests.e2e.package.packaged import Package
 
 pytestmark = pytest.mark.e2e
+
+FUNCTION = "WarehouseLambdaFunction"  # the next service's
+LOG_GROUP = "WarehouseLogGroup"
+ROLE = "WarehouseRole"
+ERRORS_FILTER = "WarehouseErrorsFilter"
+ERRORS_ALARM = "WarehouseErrorsAlarm"
+FAILED_ALARM = "WarehouseFailedAlarm"
 
 
 def test_every_function_has_what_it_takes(prod: Stack, switched: Stack):
@@ -42,49 +48,49 @@ def changed(name: str, **more: Any) -> Callable[[dict[str, Any]], None]:
 
 def allow(action: str) -> Callable[[dict[str, Any]], None]:
     def add(template: dict[str, Any]) -> None:
-        (policy,) = properties(template, third.ROLE)["Policies"]
+        policy, _ = properties(template, ROLE)["Policies"]
         policy["PolicyDocument"]["Statement"][0]["Action"] = action
 
     return add
 
 
 def may_not_log(template: dict[str, Any]) -> None:
-    (policy,) = properties(template, third.ROLE)["Policies"]
+    policy, _ = properties(template, ROLE)["Policies"]
     policy["PolicyDocument"]["Statement"].pop()
 
 
 def keeps_its_log(template: dict[str, Any]) -> None:
-    del properties(template, third.LOG_GROUP)["RetentionInDays"]
+    del properties(template, LOG_GROUP)["RetentionInDays"]
 
 
 def logs_errors_only(template: dict[str, Any]) -> None:
-    variables = properties(template, third.FUNCTION)["Environment"]["Variables"]
+    variables = properties(template, FUNCTION)["Environment"]["Variables"]
     variables["POWERTOOLS_LOG_LEVEL"] = "ERROR"
 
 
 MISTAKES = {
     "a log that is kept for ever": (keeps_its_log, demands.KEPT_FOR_EVER),
     "the role of another": (
-        changed(third.FUNCTION, Role={"Fn::GetAtt": ["ReconcileRole", "Arn"]}),
+        changed(FUNCTION, Role={"Fn::GetAtt": ["ReconcileRole", "Arn"]}),
         demands.NO_ROLE,
     ),
     "any action": (allow("s3:*"), demands.ANY_ACTION),
     "a role that cannot log": (may_not_log, demands.NO_LOG),
     "a log level that hides warnings": (logs_errors_only, demands.SILENT),
-    "ERROR lines that nobody counts": (without(third.ERROR_LINES), demands.NO_ERRORS_ALARM),
-    "no alarm on ERROR lines": (without(third.ERRORS_ALARM), demands.NO_ERRORS_ALARM),
+    "ERROR lines that nobody counts": (without(ERRORS_FILTER), demands.NO_ERRORS_ALARM),
+    "no alarm on ERROR lines": (without(ERRORS_ALARM), demands.NO_ERRORS_ALARM),
     "an alarm on ten ERROR lines": (
-        changed(third.ERRORS_ALARM, Threshold=10),
+        changed(ERRORS_ALARM, Threshold=10),
         demands.NO_ERRORS_ALARM,
     ),
-    "no alarm on failures": (without(third.FAILED_ALARM), demands.NO_FAILED_ALARM),
+    "no alarm on failures": (without(FAILED_ALARM), demands.NO_FAILED_ALARM),
     "an alarm on more failures than Lambda tries": (
-        changed(third.FAILED_ALARM, Threshold=4),
+        changed(FAILED_ALARM, Threshold=4),
         demands.NO_FAILED_ALARM,
     ),
     "an alarm on the failures of another": (
         changed(
-            third.FAILED_ALARM,
+            FAILED_ALARM,
             Dimensions=[{"Name": "FunctionName", "Value": {"Ref": "ReconcileLambdaFunction"}}],
         ),
         demands.NO_FAILED_ALARM,
@@ -93,10 +99,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("mistake", "missing"), MISTAKES.values(), ids=MISTAKES)
-def test_a_third_function_is_asked_for_the_same(
-    package: Package, mistake: Callable[[dict[str, Any]], None], missing: str
+def test_the_next_service_is_asked_for_the_same(
+    extended_package: Package, mistake: Callable[[dict[str, Any]], None], missing: str
 ):
-    template = with_third_function(package.template)
-    assert demands.lacking(Stack(deepcopy(template)), third.FUNCTION) == []
+    template = deepcopy(extended_package.template)
+    assert demands.lacking(extended_package, FUNCTION) == []
     mistake(template)
-    assert missing in demands.lacking(Stack(template), third.FUNCTION)
+    assert missing in demands.lacking(Stack(template), FUNCTION)

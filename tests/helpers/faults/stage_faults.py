@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local.stage import SECRET
 from tests.helpers.faults.s3 import faulty_s3, refused
@@ -140,14 +140,30 @@ def bad_values(stage: LocalStage) -> Iterator[None]:
 @contextmanager
 def object_deleted(stage: LocalStage, key: str) -> Iterator[None]:
     """An object is missing from the bucket."""
-    client, bucket = stage.aws.client("s3"), stage.landed.bucket_name
-    found = client.get_object(Bucket=bucket, Key=key)
-    body, metadata = found["Body"].read(), found["Metadata"]
-    client.delete_object(Bucket=bucket, Key=key)
-    try:
+    with _put_back(stage, key):
+        stage.aws.client("s3").delete_object(Bucket=stage.landed.bucket_name, Key=key)
         yield
+
+
+@contextmanager
+def value_altered(stage: LocalStage, key: str) -> Iterator[None]:
+    """Somebody edited a value in an object."""
+    with _put_back(stage, key) as object_:
+        altered = {**object_, "Body": object_["Body"].replace(b"Leeds", b"Derby")}
+        stage.aws.client("s3").put_object(**altered)
+        yield
+
+
+@contextmanager
+def _put_back(stage: LocalStage, key: str) -> Iterator[dict[str, Any]]:
+    """Yield an object, as it is put; put it again in the end."""
+    client, named = stage.aws.client("s3"), {"Bucket": stage.landed.bucket_name, "Key": key}
+    found = client.get_object(**named)
+    object_ = {**named, "Body": found["Body"].read(), "Metadata": found["Metadata"]}
+    try:
+        yield object_
     finally:
-        client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+        client.put_object(**object_)
 
 
 @contextmanager

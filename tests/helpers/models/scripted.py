@@ -25,6 +25,7 @@ from services.ingestion import (
 )
 from services.ingestion import table as table_module
 from shared.bucket import keys
+from shared.personal import NONE
 from shared.postgres.catalogue import Column, Description
 from shared.postgres.reader import Batch
 from shared.postgres.survey import Survey
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import pytest
+
+    from shared.personal import PersonalData
 
     type History = tuple[str, tuple[Any, ...]]
 
@@ -148,12 +151,15 @@ class Double(Script):
         limit: int | None = None,
         *,
         wait_seconds: float = 0,
+        personal: PersonalData = NONE,
     ) -> Batch:
         rows = self.ask("read rows", row_id, limit)
         frame = pd.DataFrame({table.id_column: list(rows)}, dtype="int64")
         return batch_of(frame, more=len(rows) == limit)
 
-    def read_settled_rows(self, table: Table, above: int, to: int, _connection: Any) -> Batch:
+    def read_settled_rows(
+        self, table: Table, above: int, to: int, _connection: Any, *, personal: PersonalData
+    ) -> Batch:
         rows = self.ask("read settled rows", above, to)
         return batch_of(pd.DataFrame({table.id_column: list(rows)}, dtype="int64"))
 
@@ -222,7 +228,7 @@ def body_of(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
     if content is None:
         raise s3_error("NoSuchKey", 404)
     text = json.dumps(content).encode()
-    return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag}
+    return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag, "Metadata": {}}
 
 
 def _latest_json(latest: Latest) -> dict[str, Any]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import pytest
 
     from shared.bucket.position import Position
+    from shared.personal import PersonalData
     from shared.postgres.reader import Batch
     from shared.tables import Table
     from tests.helpers.models.interleavings import Request
@@ -167,14 +168,23 @@ class Double(Script):
         return Survey({TABLE.name: highest}, {TABLE.name: mark})
 
     def read_new_rows(
-        self, _table: Table, row_id: int, _connection: Any, limit: int, *, wait_seconds: float
+        self,
+        _table: Table,
+        row_id: int,
+        _connection: Any,
+        limit: int,
+        *,
+        wait_seconds: float,
+        personal: PersonalData,
     ) -> Batch:
         rows = self.ask("read rows", row_id, None, limit)
         self._batches += 1
         self._last_read, self._more = rows[-1][0] if rows else row_id, len(rows) == limit
         return batch_of(_frame(rows), more=self._more)
 
-    def read_settled_rows(self, _table: Table, above: int, to: int, _connection: Any) -> Batch:
+    def read_settled_rows(
+        self, _table: Table, above: int, to: int, _connection: Any, *, personal: PersonalData
+    ) -> Batch:
         return batch_of(_frame(self.ask("read rows", above, to, None)))
 
     def read_stretch(

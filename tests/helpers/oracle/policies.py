@@ -46,19 +46,26 @@ class Grant:
         )
 
 
-def grants_of(role: str, values: Mapping[str, str]) -> list[Grant]:
-    """Return what a role grants, in a VPC; `values` are those of params and pseudo parameters."""
-    policies = yaml.safe_load(ROLES.read_text())[role]["Properties"]["Policies"]
+def grants_of(role: str, values: Mapping[str, str], more: str = "") -> list[Grant]:
+    """Return what a role grants, in a VPC.
+
+    Args:
+        role: its logical name.
+        values: of params and pseudo parameters.
+        more: what is appended to roles.yml.
+    """
+    policies = yaml.safe_load(ROLES.read_text() + more)[role]["Properties"]["Policies"]
     return [
         Grant(
             statement["Sid"],
             action,
-            _resource(statement["Resource"], values),
+            _resource(resource, values),
             _creates_only(statement.get("Condition")),
         )
         for policy in policies
         for statement in policy.get("Fn::If", [None, policy])[1]["PolicyDocument"]["Statement"]
         for action in _listed(statement["Action"])
+        for resource in _listed(statement["Resource"])
     ]
 
 
@@ -80,8 +87,8 @@ def _creates_only(condition: Any) -> bool:
     return True
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def refused(needs: Collection[Need], grants: Collection[Grant]) -> set[Need]:

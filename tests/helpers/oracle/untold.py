@@ -1,4 +1,4 @@
-"""What no log line may tell: passwords, and values of rows."""
+"""What no log line may tell: passwords, keys, and values of rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from local.totesys.database import PASSWORD
+from local.totesys.database import HASH_KEY, PASSWORD
 from local.totesys.master_data import master_rows
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PERSONAL = {
 
 @cache
 def untold() -> frozenset[str]:
-    """Return the password, and the texts of people and companies in every seeded Totesys."""
+    """Return password and key, and the texts of people and companies in every seeded Totesys."""
     rows = master_rows(Random(1))
     texts = [
         str(row[column])
@@ -35,7 +35,7 @@ def untold() -> frozenset[str]:
     ]
     # Also as they are spelled in JSON, with and without letters beyond ASCII.
     spelled = [json.dumps(text, ensure_ascii=ascii) for text in texts for ascii in (False, True)]
-    return frozenset([PASSWORD, *texts, *(text[1:-1] for text in spelled)])
+    return frozenset([PASSWORD, HASH_KEY, *texts, *(text[1:-1] for text in spelled)])
 
 
 def telling(lines: Iterable[str]) -> list[str]:

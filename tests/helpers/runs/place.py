@@ -76,7 +76,8 @@ class Place:
                 on_every_step(client, connection, step)
             left_out = () if self.with_changes else self.tables
             limits = Limits(self.batch_rows, without_changes=left_out)
-            return ingest(self.tables, client, connection, self.bucket.name, limits)
+            key = str(self.database.secret["hash_key"])
+            return ingest(self.tables, client, connection, self.bucket.name, limits, hash_key=key)
         finally:
             disconnect(connection)
 

@@ -140,7 +140,9 @@ def look(place, **options):
     for table in TABLES:
         findings = compare(place, table, accept_deletes=2**62, **options)
         taken += Counter(tombstones=findings.buried, brought=findings.brought)
+        taken += Counter(proved=findings.proved)
         assert findings.faults == []
+        assert findings.differing.tolist() == []
         assert findings.missing.tolist() == [] or findings.brought
     return taken
 

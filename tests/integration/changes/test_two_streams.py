@@ -6,7 +6,6 @@ import json
 import re
 
 import boto3
-import duckdb
 import pandas as pd
 import pytest
 
@@ -15,7 +14,6 @@ from services.ingestion import Range, get_table_data, replay
 from shared.bucket import keys, read_new
 from shared.jsonlines import to_json_lines
 from shared.tables import Table
-from tests.helpers.oracle.exactly_once import content
 from tests.helpers.oracle.frames import assert_same
 from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.changing import bury, update, write
@@ -100,26 +98,6 @@ def test_the_code_in_the_guide_keeps_a_copy_up_to_date(totesys, bucket):
         copy, _ = keep_up_to_date(table, bucket, copy, checkpoint)
         rows = copy.sort_values(f"{table}_id", ignore_index=True)
         assert to_json_lines(rows) == to_json_lines(in_totesys(totesys, table))
-
-
-def test_the_sql_in_the_guide_reads_the_table(totesys, bucket, tmp_path):
-    """On a copy of the bucket, as DuckDB's S3 client is an extension of its own."""
-    place = Place(totesys, bucket, ["payment"], {}, with_changes=True)
-    for write_one in WRITES[:1] * 2:
-        place.run()
-        write(place, write_one, "DELETE FROM payment WHERE payment_id % 7 = 0")
-    place.run()
-    assert bury(place, "payment")
-    for key, (body, _) in content(bucket).items():
-        path = tmp_path / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-    [sql] = blocks(GUIDE, "sql")
-    found = duckdb.sql(sql.replace("s3://prod-ingestion-bucket", str(tmp_path))).fetchall()
-    expected = read_table("payment", bucket)[["payment_id", "payment_amount", "paid"]]
-    assert found == [tuple(row) for row in expected.to_numpy()]
-    assert_same(read_table("payment", bucket), in_totesys(totesys, "payment"))
-    assert len(list(bucket.keys("changes/payment/"))) > 2
 
 
 def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):

@@ -14,22 +14,23 @@ from jsonschema import Draft202012Validator
 
 from benchmarks import cost
 from local.cloudwatch.log_filters import matches
+from local.totesys.database import HASH_KEY
 from services.ingestion import ingest
 from services.ingestion.new_rows import read_new_rows
 from shared.contracts import contract as contracts
 from shared.contracts.check import violations
 from shared.contracts.contract import parse
 from shared.contracts.schema import POSTGRESQL_TYPE, nullable
-from shared.errors import ConfigError, IngestionError
+from shared.errors import ConfigError, IngestionError, SourceError
 from shared.tables import TABLES, Table
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.cloudwatch import metric_filters
-from tests.helpers.oracle.contracts import broken_rows, contract_of
+from tests.helpers.oracle.contracts import broken_rows, contract_of, document
 from tests.helpers.oracle.pages import PAGES
 from tests.helpers.runs.place import Place
 from tests.helpers.writers import pg_types
-from tools.contract import main, make, write
+from tools.contract import kept_forms, main, make, write
 
 pytestmark = pytest.mark.thorough
 
@@ -66,7 +67,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(database, bucket, tables):
-    return ingest(tables, bucket.client, database.connect("reader"), bucket.name)
+    reader = database.connect("reader")
+    return ingest(tables, bucket.client, reader, bucket.name, hash_key=HASH_KEY)
 
 
 def levels(log_lines):
@@ -88,14 +90,14 @@ def test_our_contract_was_made_of_the_real_table(totesys, table):
 def test_every_landed_line_is_as_its_contract_says_to_any_validator(totesys, bucket):
     run(totesys, bucket, TABLES)
     for table in TABLES:
-        document = json.loads((contracts.FOLDER / f"{table}.json").read_text())
+        schema_of_a_line = document(contracts.landed(contract_of(table)))
         lines = [
             line
             for key in landed.data_keys(bucket, table)
             for line in landed.body(bucket, key).splitlines()
         ]
         assert lines
-        assert broken_rows(document, lines) == {}
+        assert broken_rows(schema_of_a_line, lines) == {}
 
 
 def test_a_contract_is_made_of_any_table(database):
@@ -195,6 +197,36 @@ def test_what_was_edited_is_not_overwritten(folder):
     assert path.read_text() == edited
     write("currency", text, force=True)
     assert path.read_text() == text
+
+
+def test_a_contract_that_is_made_anew_keeps_how_columns_land(totesys, x_land):
+    forms = {"email_address": "hash", "first_name": "drop"}
+    x_land("staff", **forms)
+    assert main(["staff", "--force"]) == 0
+    path = contracts.FOLDER / "staff.json"
+    made = parse(path.name, path.read_text())
+    assert contracts.land_forms(made) == forms
+    assert list(made) == list(contract_of("staff"))
+    again = make("staff", totesys.connect(), kept_forms("staff"))
+    assert again == path.read_text()
+
+
+def test_a_contract_is_not_made_anew_where_a_personal_column_is_missing(totesys, x_land):
+    forms = {"e_mail": "hash", "phone": "drop", "district": "hash"}
+    with pytest.raises(
+        SourceError, match=r"'address' has no column 'e_mail', of which address\.js"
+    ):
+        make("address", totesys.connect(), forms)
+
+
+def test_to_make_a_contract_no_dropped_column_is_read(totesys):
+    owner = totesys.connect()
+    owner.run("REVOKE SELECT ON staff FROM reader")
+    owner.run("GRANT SELECT (staff_id, first_name, last_name, department_id, created_at, "
+              "last_updated) ON staff TO reader")  # fmt: skip
+    text = make("staff", totesys.connect("reader"), {"email_address": "drop"})
+    found = parse("staff.json", text)["email_address"]
+    assert found == {"x-land": "drop", POSTGRESQL_TYPE: "text", "type": "string"}
 
 
 def test_the_command_makes_a_contract_of_the_local_totesys(folder, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import numpy as np
@@ -10,9 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.ingestion import get_table_data
+from services.ingestion.new_rows import read_new_rows
+from shared import tables as our
 from shared.contracts.contract import parse
 from shared.contracts.frames import join_frames, parse_rows, to_frame
 from shared.jsonlines import to_json_lines
+from shared.personal import PersonalData
 from shared.tables import TABLES
 from tests.helpers.cases import one_in
 from tests.helpers.oracle.contracts import contract_of
@@ -83,6 +87,53 @@ def test_any_table(examples, connection):
     @given(tables())
     def test(table):
         check_table(table, connection)
+
+    test()
+
+
+def check_personal_data(table, forms, connection):
+    """Make the frame of lines that have landed with hashes, and without what is dropped."""
+    table.create(connection)
+    try:
+        table.insert(connection)
+        source = parse("a", make(table.name, connection))
+        before = get_table_data(table.name, 0, connection)
+        named = {
+            form: frozenset(name for name in forms if forms[name] == form)
+            for form in ("drop", "hash")
+        }
+        personal = PersonalData(named["drop"], named["hash"], b"a key of the hashes")
+        landed = read_new_rows(our.Table(table.name), 0, connection, personal=personal).rows
+    finally:
+        table.drop(connection)
+    contract = {**source, **{name: {**source[name], "x-land": forms[name]} for name in forms}}
+    check(landed, contract)
+    assert not named["drop"] & set(landed)
+    for name in named["hash"]:
+        assert all(value is None or re.fullmatch("[0-9a-f]{64}", value) for value in landed[name])
+    # What landed before the contract said so has all columns.
+    found = to_frame(parse_rows(lines_of(before), contract), contract)
+    assert list(found) == list(landed)
+    assert {str(to_frame([], contract).dtypes[name]) for name in named["hash"]} <= {"object"}
+
+
+@pytest.mark.parametrize("form", ["drop", "hash"])
+def test_personal_data_of_every_type(form, connection):
+    table = of_edges(nullable=True)
+    check_personal_data(table, {column.name: form for column in table.columns}, connection)
+
+
+@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.long)])
+def test_personal_data_of_any_table(examples, connection):
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=SLOW)
+    @given(tables(), st.data())
+    def test(table, data):
+        drawn = {
+            column.name: data.draw(st.sampled_from(["drop", "hash", "land"]))
+            for column in table.columns
+        }
+        forms = {name: form for name, form in drawn.items() if form != "land"}
+        check_personal_data(table, forms, connection)
 
     test()
 

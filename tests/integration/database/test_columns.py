@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import uuid
 from contextlib import closing
 
@@ -14,6 +16,7 @@ from services.ingestion import get_table_data, ingest
 from services.ingestion.new_rows import read_new_rows
 from shared import tables as our
 from shared.jsonlines import to_json_lines
+from shared.personal import PersonalData
 from shared.postgres import reader as reader_module
 from shared.postgres import statement
 from tests.helpers.oracle import landed
@@ -199,6 +202,50 @@ def test_the_session_changes_nothing(writer, reader, table):
 def test_nor_does_its_encoding(server, dbname, writer, table, encoding):
     with closing(server.connect(dbname, "reader")) as reader:
         check(table, writer, reader, f"SET client_encoding = '{encoding}'")
+
+
+KEY = b"a key of the hashes, long enough"
+
+
+def hash_of_landed(line: bytes) -> str | None:
+    """Return the hash of the only value of a line, by what the line holds."""
+    _, _, text = line.partition(b'{"v":')
+    value = json.loads(text[:-1])
+    if value is None:
+        return None
+    is_text = isinstance(value, str)
+    octets = value.encode("utf-8", "surrogatepass") if is_text else text[:-1].strip()
+    return hmac.new(KEY, octets, "sha256").hexdigest()
+
+
+@settings(max_examples=25, database=None, suppress_health_check=SLOW)
+@given(tables(), st.data())
+def test_what_is_dropped_is_missing_what_is_hashed_is_a_hash_and_all_else_is_as_before(
+    writer, reader, table, data
+):
+    names = sorted(column.name for column in table.columns)
+    forms = {name: data.draw(st.sampled_from(["drop", "hash", "land"])) for name in names}
+    dropped, hashed = (
+        frozenset(name for name in names if forms[name] == form) for form in ("drop", "hash")
+    )
+    table.create(writer)
+    try:
+        table.insert(writer)
+        plain = get_table_data(table.name, 0, reader)
+        granted = [name for name in plain if name not in dropped]
+        columns = ", ".join(map(identifier, granted))
+        writer.run(f"REVOKE SELECT ON {identifier(table.name)} FROM reader")
+        writer.run(f"GRANT SELECT ({columns}) ON {identifier(table.name)} TO reader")
+        personal = PersonalData(dropped, hashed, KEY)
+        found = read_new_rows(our.Table(table.name), 0, reader, personal=personal).rows
+    finally:
+        table.drop(writer)
+    kept = [name for name in granted if name not in hashed]
+    assert list(found) == granted
+    assert to_json_lines(found[kept]) == to_json_lines(plain[kept])
+    for name in hashed:
+        lines = to_json_lines(plain[[name]].set_axis(["v"], axis=1)).split(b"\n")[:-1]
+        assert found[name].tolist() == [hash_of_landed(line) for line in lines]
 
 
 @settings(max_examples=3, database=None, suppress_health_check=SLOW)

@@ -126,6 +126,46 @@ def test_an_error_of_the_server_is_told_without_the_value(quoting, all_that_was_
     assert VALUE not in said
 
 
+@pytest.mark.parametrize("error", one_in(3, SERVERS_ERRORS))
+@pytest.mark.parametrize("call", ["ingest, a table's rows", "replay"])
+def test_an_error_on_a_column_that_is_hashed_is_told_without_the_value(
+    quoting, all_that_was_said, x_land, call, error
+):
+    x_land("department", department_name="hash")
+    handler, event, columns = CALLS[call]
+    quoting(SERVERS_ERRORS[error], f"{columns}, location, manager, created_at, last_updated")
+    said = all_that_was_said(fails(handler, event))
+    assert "SQLSTATE" in said
+    assert VALUE not in said
+
+
+@pytest.mark.parametrize("event", [ONE_TABLE, REPLAY], ids=["ingest", "replay"])
+def test_a_column_that_is_dropped_is_not_even_computed(quoting, bucket, x_land, log_lines, event):
+    x_land("department", department_name="drop")
+    # A VOLATILE one is called whether its column is asked for or not.
+    stable = RAISE.replace("LANGUAGE plpgsql", "LANGUAGE plpgsql STABLE")
+    quoting(stable, f"{IN_A_COLUMN}, location, manager, created_at, last_updated")
+    ingest_handler(event, CONTEXT)
+    folder = "replays/department/" if "replay" in event else "department/"
+    lines = [landed.body(bucket, key) for key in bucket.keys(folder) if key.endswith(".jsonl")]
+    assert any("department_id" in line and "department_name" not in line for line in lines)
+    assert VALUE not in "".join(lines) + json.dumps(log_lines())
+
+
+def test_an_error_while_values_are_hashed_is_told_without_the_value(
+    landed_once, all_that_was_said, x_land, monkeypatch
+):
+    x_land("department", department_name="hash")
+
+    def fail(text, _):
+        raise ValueError(f"can't hash {text}")
+
+    monkeypatch.setattr("shared.hashes._hash", fail)
+    said = all_that_was_said(fails(ingest_handler, ONE_TABLE))
+    assert "Unexpected ValueError in" in said
+    assert VALUE not in said
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_an_error_of_ours_is_told_without_the_value(
     landed_once, all_that_was_said, call, monkeypatch

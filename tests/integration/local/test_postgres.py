@@ -172,7 +172,7 @@ def test_reader_reads_what_postgres_creates_and_writes_nothing(database: Databas
 
 def _log_in(server: Server, secret: dict[str, str | int]) -> subprocess.CompletedProcess[str]:
     # psql, because pg8000 often says no more than "network error" where a login is refused.
-    host, port, dbname, username, password = map(str, secret.values())
+    host, port, dbname, username, password, _ = map(str, secret.values())
     return subprocess.run(
         [server.binary("psql"), "-h", host, "-p", port, "-U", username, "-Atc", "TABLE t", dbname],
         env={"PGPASSWORD": password},
@@ -184,7 +184,9 @@ def _log_in(server: Server, secret: dict[str, str | int]) -> subprocess.Complete
 
 def test_the_secret_opens_the_database_and_a_wrong_password_does_not(database: Database) -> None:
     database.connect().run("CREATE TABLE t AS SELECT 'read' AS a")
-    assert list(database.secret) == ["host", "port", "dbname", "username", "password"]
+    assert list(database.secret) == [
+        *("host", "port", "dbname", "username", "password", "hash_key")
+    ]
     assert _log_in(database.server, database.secret).stdout == "read\n"
     refused = _log_in(database.server, database.secret | {"password": "wrong"})
     assert "password authentication failed" in refused.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from services.reconciliation import reconcile
 from services.reconciliation.contents import LOWEST_ID
-from services.reconciliation.inventory import Proved, Shard, unpack
+from services.reconciliation.inventory import Proved, Said, Shard, unpack
 from shared.bucket import keys
 from shared.errors import StateError, UnfinishedError
 from shared.postgres.session import disconnect
@@ -323,23 +323,30 @@ def test_a_shard_that_is_not_ours_is_named(place):
 # --- ids of every kind ---
 
 
-@pytest.mark.parametrize("extras", [[], [-5, 7]])
-def test_a_shard_is_read_as_it_was_written(extras):
+@pytest.mark.parametrize("said", [[], [-5, 7]])
+def test_a_shard_is_read_as_it_was_written(said):
     ids = np.array([LOWEST_ID, -1, 0, 3, 3, 2**62, 2**63 - 1], np.int64)
     prints = np.array([2**64 - 1, 0], np.uint64)
-    proved = Proved(np.array([0, 3]), np.array([3, 2**63 - 1]), prints, prints[::-1])
-    shard = Shard(proved, ids, np.array(extras, np.int64))
+    starts, ends, due = np.array([0, 3]), np.array([3, 2**63 - 1]), np.array([740_000, 740_030])
+    proved = Proved(starts, ends, prints, prints[::-1], due)
+    lines = np.arange(len(ids), dtype=np.uint64)
+    words = Said(np.array(said, np.int64), np.arange(len(said)), prints[: len(said)])
+    shard = Shard(proved, ids, lines, words, np.array([3], np.int64))
     read = unpack(shard.pack())
-    assert read.ids.tolist() == ids.tolist()
-    assert read.extras.tolist() == extras
+    for name in ("ids", "prints", "gone"):
+        assert getattr(read, name).tolist() == getattr(shard, name).tolist()
+    assert [each.tolist() for each in read.said] == [each.tolist() for each in words]
     assert [each.tolist() for each in read.proved] == [each.tolist() for each in proved]
+    assert read.rows[1].tolist() == said
 
 
-def test_a_million_ids_take_a_few_bytes_each():
+def test_a_million_rows_take_a_few_bytes_each():
+    """Prints don't compress; ids do, if they are dense."""
+    prints = np.random.default_rng(1).integers(0, 2**63 - 1, 1_000_000).astype(np.uint64)
     dense = np.arange(10**9, 10**9 + 1_000_000)
-    sparse = np.sort(np.random.default_rng(1).integers(0, 2**63 - 1, 1_000_000))
-    assert len(Shard(ids=dense).pack()) < 20_000
-    assert len(Shard(ids=sparse).pack()) < 8_000_000
+    sparse = np.sort(prints).astype(np.int64)
+    assert len(Shard(ids=dense, prints=prints).pack()) < 8_100_000
+    assert len(Shard(ids=sparse, prints=prints).pack()) < 16_000_000
 
 
 def test_ids_as_high_as_a_bigint_goes(database, bucket):

@@ -85,6 +85,40 @@ def test_with_secret_and_database_all_is_fine_that_is_there_before_a_deployment(
 # --- the secret ---
 
 
+def test_a_key_of_hashes_that_a_contract_needs(place, x_land):
+    assert place.check()["hash key"].detail == "no contract needs one"
+    x_land("staff", email_address="hash")
+    x_land("address", phone="drop")
+    assert place.check()["hash key"].detail == "it is there, for staff"
+    place.set_secret(hash_key=None)
+    made = place.check()
+    assert made.not_fine == {"hash key": FAILED}
+    assert_says(made["hash key"], "no hash_key.* of staff land", "docs/personal-data.md.*put-sec")
+    place.set_secret(hash_key="short")
+    made = place.check()
+    assert made.not_fine == {"secret form": FAILED}
+    assert_says(made["secret form"], "`hash_key` must be", "Store a corrected value")
+    assert made["hash key"].detail == "see `secret form`"
+
+
+@pytest.mark.parametrize(
+    ("columns", "forms", "lacks"),
+    [
+        ("staff_id, last_name, department_id, created_at, last_updated, xmin", "drop", None),
+        ("staff_id, last_name, department_id, created_at, last_updated, xmin", "hash", "staff"),
+        ("staff_id, last_name, department_id, created_at, xmin", "drop", "staff"),
+        ("staff_id, last_name, department_id, created_at, last_updated", "drop", "staff"),
+    ],
+)
+def test_a_role_that_may_not_read_what_is_dropped(place, x_land, columns, forms, lacks):
+    x_land("staff", email_address=forms, first_name=forms)
+    place.run("REVOKE SELECT ON staff FROM reader", f"GRANT SELECT ({columns}) ON staff TO reader")
+    made = place.check()
+    assert made.not_fine == ({"grants": FAILED} if lacks else {})
+    if lacks:
+        assert_says(made["grants"], "no SELECT on staff", "GRANT SELECT")
+
+
 def test_a_secret_that_is_not_there(place):
     place.secrets.delete_secret(SecretId=place.secret_id, ForceDeleteWithoutRecovery=True)
     made = place.check()
