@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status doctor ingest reconcile replay query dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status doctor ingest reconcile replay restore query dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -59,6 +59,10 @@ reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; TA
 replay: setup ## land rows of TABLE again in a deployed STAGE (prod): ids above FROM, up to TO; JSON=1
 	@test -n "$(TABLE)" && test -n "$(FROM)" && test -n "$(TO)" || { echo "Which rows? make replay TABLE=payment FROM=0 TO=500"; exit 2; }
 	@python -m tools.invoke replay $(AT) $(if $(JSON),--json) -- '$(TABLE)' '$(FROM)' '$(TO)'
+
+restore: setup ## land a lost object of TABLE again in a deployed STAGE (prod): KEY; JSON=1
+	@test -n "$(TABLE)" && test -n "$(KEY)" || { echo "Which object? make restore TABLE=payment KEY=payment/1526-2024-11-11T15-03-24.jsonl"; exit 2; }
+	@python -m tools.invoke restore $(AT) $(if $(JSON),--json) -- '$(TABLE)' '$(KEY)'
 
 # Nothing in SQL is make's or the shell's to expand, such as the $ of a pattern.
 unexport SQL

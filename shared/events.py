@@ -26,7 +26,8 @@ def requested_tables(event: object) -> Sequence[str]:
     if not isinstance(wanted, list) or not wanted:
         raise EventError(
             'The event must be {} for all tables or {"tables": ["address", ...]} for some. '
-            "`make ingest`, `make replay` and `make reconcile` make events, see docs/operating.md."
+            "`make ingest`, `make replay`, `make restore` and `make reconcile` make events, see "
+            "docs/operating.md."
         )
     unknown = [name for name in wanted if name not in TABLES]
     if unknown:

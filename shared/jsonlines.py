@@ -18,10 +18,12 @@ from datetime import date, datetime
 from decimal import Decimal
 from io import BytesIO
 from json.encoder import encode_basestring
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from shared.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,13 +52,6 @@ class Json(str):
     """Text that is JSON already, without line breaks, and is written unchanged."""
 
     __slots__ = ()
-
-
-class Lines(NamedTuple):
-    """Rows as JSON lines: their number, and their bytes."""
-
-    rows: int
-    body: bytes
 
 
 def render(frame: pd.DataFrame) -> Lines:

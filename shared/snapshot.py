@@ -8,7 +8,9 @@ delivered, the next scan needs only versions whose own `xmin` is not below the m
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shared.declaration import difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +24,7 @@ _HALF_OF_ALL_XIDS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A snapshot of the database, with the history and the counters of one table.
+    """A snapshot of the database, with history, counters and declaration of one table.
 
     >>> mark = Mark("745:749:746,747", "…", "…", 1731336904)
     >>> mark.xmin, mark.xmax, mark.xip
@@ -35,12 +37,14 @@ class Mark:
             dropped and created again.
         writes: the server's counters of rows written; the same until it counts another write.
         at: the database's clock, in seconds since 1970.
+        declared: how the table is declared, see `shared.declaration`; empty in old marks.
     """
 
     snapshot: str
     history: str
     writes: str
     at: int
+    declared: str = ""
 
     @property
     def xmin(self) -> int:
@@ -64,6 +68,7 @@ def parse_mark(content: Mapping[str, Any]) -> Mark:
     Raises:
         KeyError, ValueError, TypeError, AttributeError, IndexError: it is not a mark.
     """
+    content = {"declared": ""} | dict(content)
     mark = Mark(**{field.name: content[field.name] for field in fields(Mark)})
     if not all(mark.xmin <= xid < mark.xmax for xid in mark.xip):
         raise ValueError(mark.snapshot)
@@ -99,14 +104,33 @@ def _of_deletes(writes: str) -> list[tuple[str, ...]]:
     return [(oid, *rest[:1], *rest[-1:]) for oid, *rest in parts]
 
 
-def break_between(done: Mark | None, now: Mark) -> str | None:
-    """Return why an earlier mark can't tell old row versions from new ones; None if it can."""
+class Break(NamedTuple):
+    """Why a scan has to look at every row that has landed.
+
+    Attributes:
+        because: in words.
+        is_declared_anew: whether the versions can still be told apart, but lines may have changed
+            without new versions.
+    """
+
+    because: str
+    is_declared_anew: bool = False
+
+
+def break_between(done: Mark | None, now: Mark) -> Break | None:
+    """Return why versions below an earlier mark may not have landed as they are; None if they have.
+
+    >>> break_between(Mark("7:7:", "", "", 0), Mark("9:9:", "", "", 0))
+    """
     if done is None:
-        return "it has no change stream yet"
+        return Break("it has no change stream yet")
     if done.history != now.history:
-        return "the cluster crashed, was restored or replaced, or the table was created again"
+        return Break(
+            "the cluster crashed, was restored or replaced, or the table was created again"
+        )
     if now.xmax < done.xmax:
-        return "transaction ids went backwards: the cluster was restored"
+        return Break("transaction ids went backwards: the cluster was restored")
     if now.xmax - done.xmin >= _HALF_OF_ALL_XIDS:
-        return "more than 2^31 transactions have passed since the last scan"
-    return None
+        return Break("more than 2^31 transactions have passed since the last scan")
+    what = difference(done.declared, now.declared)
+    return Break(f"it was declared anew: {what}", is_declared_anew=True) if what else None

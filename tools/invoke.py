@@ -1,4 +1,4 @@
-"""`make ingest`, `make reconcile`, `make replay`: one call of a deployed stage's function.
+"""`make ingest`, `make reconcile`, `make replay`, `make restore`: one call of a stage's function.
 
 It shows what the function logs while it runs. The exit status is 0 if all is well, 1 if the call
 failed or the reconciliation found something, and 2 if the command is wrong.
@@ -19,7 +19,7 @@ from services.reconciliation.handler import requested
 from shared.errors import PipelineError
 from shared.events import requested_tables
 from tools.following import SHORT
-from tools.results import ingested, reconciled, replayed, what_failed
+from tools.results import ingested, reconciled, replayed, restored, what_failed
 from tools.stages import INGEST, RECONCILE, REGION, find_function, stage_options
 from tools.watching import watch
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tools.watching import Say
 
 REPLAY: Final = "replay"
+RESTORE: Final = "restore"
 _RANGE: Final = ("table", "from_row_id", "to_row_id")
 INTERRUPTED: Final = 130  # what shells use for a command that Ctrl-C has ended
 
@@ -79,6 +80,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     replay.add_argument("from_row_id", type=int, help="rows with an id above this one")
     replay.add_argument("to_row_id", type=int, help="up to and including this one")
     replay.set_defaults(function=INGEST)
+    restore = commands.add_parser(RESTORE, parents=[common], help="land a lost object again")
+    restore.add_argument("table")
+    restore.add_argument("key", help="such as payment/1526-2024-11-11T15-03-24.jsonl")
+    restore.set_defaults(function=INGEST)
     return parser.parse_args(arguments)
 
 
@@ -94,6 +99,12 @@ def event(options: argparse.Namespace) -> dict[str, Any]:
         replay = {REPLAY: {name: getattr(options, name) for name in _RANGE}}
         requested_range(replay)
         return replay
+    if options.command == RESTORE:
+        from services.ingestion.restores import requested_object  # imports pandas
+
+        restore = {RESTORE: {"table": options.table, "key": options.key}}
+        requested_object(restore)
+        return restore
     if options.command == RECONCILE:
         return _reconcile_event(options)
     if not options.tables:
@@ -136,6 +147,8 @@ def _result(answer: Answer, function: Function, options: argparse.Namespace) -> 
         left = answer.payload["replay"]["next_from_row_id"]
         more = None if left is None else continuation(left, options)
         return replayed(answer.payload, options.to_row_id, bucket_name, more)
+    if options.command == RESTORE:
+        return restored(answer.payload, bucket_name)
     if options.command == RECONCILE:
         return reconciled(answer.payload, bucket_name)
     return ingested(answer.payload)

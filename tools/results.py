@@ -45,8 +45,15 @@ _REPLAYED: Final = {
     "bytes": "bytes",
     "broken rules": "contract_violations",
 }
+_RESTORED: Final = {
+    "table": "table",
+    "restored from": "restored_from",
+    "rows": "rows",
+    "tombstones": "tombstones",
+    "object": "key",
+}
 _BAD: Final = ("missing", "broken_objects", "deletes_held_back")
-_WORDS: Final = {"table", "last batch"}
+_WORDS: Final = {"table", "last batch", "restored from", "object"}
 
 _BROKEN_RULES: Final = (
     "Rows broke their contract, and landed all the same: the ERROR lines in the log say which."
@@ -137,6 +144,22 @@ def replayed(
     if continuation:
         notes.append(f"The call's time was up. To replay the rows that are left:\n\n{continuation}")
     return Result(_lines(_REPLAYED, [done]), notes)
+
+
+def restored(answer: Mapping[str, Any], bucket_name: str) -> Result:
+    """Return how an object was restored."""
+    done = answer["restore"]
+    note = f"s3://{bucket_name}/{done['key']}"
+    if done["restored_from"] == "version":
+        note += " is as it landed."
+    elif done["key"].startswith("changes/"):
+        note += (
+            " has no lines, so that readers go on. The next run delivers what it held: make ingest "
+            f"TABLES={done['table']}"
+        )
+    else:
+        note += " has its rows as they are now. The change stream has what changed meanwhile."
+    return Result(_lines(_RESTORED, [done]), [note])
 
 
 def what_failed(answer: object, function_name: str, function: str) -> str:

@@ -13,25 +13,30 @@ if TYPE_CHECKING:
     from services.ingestion.land import get_latest_id, write_table_data
     from services.ingestion.new_rows import get_table_data
     from services.ingestion.replays import Range, replay
+    from services.ingestion.restores import LostObject, restore
     from services.ingestion.run import Limits, ingest
 
 __all__ = [
     "Limits",
+    "LostObject",
     "Range",
     "get_latest_id",
     "get_table_data",
     "ingest",
     "replay",
+    "restore",
     "write_table_data",
 ]
 
 _MODULES = {
     "Limits": "run",
+    "LostObject": "restores",
     "Range": "replays",
     "get_latest_id": "land",
     "get_table_data": "new_rows",
     "ingest": "run",
     "replay": "replays",
+    "restore": "restores",
     "write_table_data": "land",
 }
 

@@ -5,6 +5,9 @@ whose version is not older than the last mark that is done. When the scan ends, 
 done, provided that the rows above the watermark have landed, or will land, as they were after the
 mark (the scan is *settled*, see `table`). A scan that runs out of time is saved and continued by
 the next call; otherwise a table that takes longer than one call would never be scanned completely.
+
+Where the table was declared anew, all its rows are read, and those are left out whose line has
+landed already (`comparing` has the rules).
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from services.ingestion.comparing import Comparing
 from shared.bucket import changes
 from shared.bucket.changes import Scan
 from shared.jsonlines import render
+from shared.lines import NO_LINES
 from shared.postgres import versions
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import BATCH_BYTES, read_batch
@@ -64,6 +69,8 @@ class ChangeScan:
         self._scan: Scan | None = None
         self._is_settled = False
         self._description: Description | None = None
+        self._since: Mark | None = None
+        self._comparing: Comparing | None = None
         self._found: list[Batch] = []
         self._found_repeated = 0
 
@@ -107,17 +114,21 @@ class ChangeScan:
             LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
         state = changes.heal_change_state(self._state, self._bucket)
-        why, unfinished = break_between(state.done, self._mark), state.scan
+        broken, unfinished = break_between(state.done, self._mark), state.scan
         if unfinished and break_between(unfinished.mark, self._mark) is None:
             self._scan, self._is_settled = unfinished, True
         else:
             self._scan, self._is_settled = Scan(self._mark, up_to), settled
-        if why and up_to and self._scan.above == 0:
+        if broken and broken.is_declared_anew:
+            self._begin_comparing(state, broken.because)
+            return
+        if broken and up_to and self._scan.above == 0:
             logger().warning(
                 "Every row that has landed goes into the change stream once more",
-                extra={"table": state.table.name, "because": why},
+                extra={"table": state.table.name, "because": broken.because},
             )
-        self._state = replace(state, done=None if why else state.done, scan=None)
+        self._since = None if broken else state.done
+        self._state = replace(state, done=self._since, scan=None)
 
     def step(self, connection: Connection, inspector: Inspector, batch_rows: int) -> None:
         """Scan the next stretch of the table; land the changed rows once they fill a batch.
@@ -126,9 +137,11 @@ class ChangeScan:
             PipelineError: reading or landing failed; the next run starts the scan again.
         """
         scan = self._begun()
+        if self.over:
+            return
         if scan.above < scan.up_to:
             last, has_changed = versions.read_stretch(
-                self._state.table, connection, scan.above, scan.up_to, self._state.done, batch_rows
+                self._state.table, connection, scan.above, scan.up_to, self._since, batch_rows
             )
             if has_changed:
                 last = self._collect(connection, scan.above, last, inspector, batch_rows)
@@ -151,6 +164,16 @@ class ChangeScan:
         self._save(self._scan if self._is_settled else None)
         return self._is_settled
 
+    def _begin_comparing(self, state: ChangeState, because: str) -> None:
+        """Begin to compare lines; leave it to the next run if another one has saved the state."""
+        begun = self._begun()
+        forgotten = Comparing.remember(state, self._bucket)
+        if forgotten is None:
+            self.over = True
+            return
+        self._state = replace(forgotten, scan=None)
+        self._comparing = Comparing(self._state, begun.above, begun.up_to, because, self._bucket)
+
     def _begun(self) -> Scan:
         if self._scan is None:
             raise RuntimeError("`step` comes after `begin`")
@@ -160,7 +183,7 @@ class ChangeScan:
         self, connection: Connection, above: int, last: int, inspector: Inspector, batch_rows: int
     ) -> int:
         """Read the changed rows of a stretch; return the id up to which they were read."""
-        table, since = self._state.table, self._state.done
+        table, since = self._state.table, self._since
         with database_errors(f"Reading the changes of {table.name!r}"):
             self._description = self._description or read_description(
                 table, connection, self._personal
@@ -173,6 +196,8 @@ class ChangeScan:
             if since and len(batch.rows)
             else 0
         )
+        if self._comparing:
+            batch = self._comparing.without_landed(batch)
         inspector.inspect(batch)
         if not self._fits(batch, batch_rows):
             self._put()
@@ -188,9 +213,11 @@ class ChangeScan:
 
     def _put(self) -> None:
         """Put the rows found so far into the stream; drop them if another run was faster."""
-        if self.over or not self._found:
+        found = [each.rows for each in self._found if len(each.rows)]
+        has_left_out = self._comparing is not None and self._comparing.has_left_out
+        if self.over or not (found or has_left_out):
             return
-        lines = render(pd.concat([each.rows for each in self._found], ignore_index=True))
+        lines = render(pd.concat(found, ignore_index=True)) if found else NO_LINES
         put = changes.put_changes(self._state, lines, self._begun().mark, self._bucket)
         repeated, self._found, self._found_repeated = self._found_repeated, [], 0
         if put is None:
@@ -199,6 +226,8 @@ class ChangeScan:
         self._state, landed = put
         self.landed.append(landed)
         self.repeated += repeated
+        if self._comparing:
+            self._comparing.has_left_out = False
 
     def _save(self, unfinished: Scan | None = None) -> None:
         if not self.over:

@@ -1,4 +1,4 @@
-"""The Lambda handler: reads the event and the settings, opens a session, and runs or replays."""
+"""The Lambda handler: reads event and settings, opens a session; runs, replays or restores."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Land the new and changed rows of the tables that the event names.
 
     Args:
-        event: `{}` for all tables, `{"tables": ["address"]}` for some, or `{"replay": {...}}` to
-            land rows again.
+        event: `{}` for all tables, `{"tables": ["address"]}` for some; `{"replay": {...}}` to land
+            rows again, `{"restore": {...}}` to land a lost object again.
         context: Lambda's; only the remaining time is used.
 
     Returns:
         `rows` and `tables` (see `ingest`). For the state machine: `deleted`, the tables that the
         reconciliation is to compare after this run; `more`, whether a backlog is left, and
         `again_if_started_after`, a UTC timestamp: only executions that started after it call again.
-        After a replay, `replay` is its result and `more` is always False.
+        After a replay, `replay` is its result, `restore` that of a restoring; `more` is False then.
 
     Raises:
         PipelineError: one of `shared.errors`; logged, see `telemetry.failure`.
@@ -68,6 +68,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         settings = Settings.from_env(os.environ)
         if isinstance(event, dict) and "replay" in event:
             summary = _replay(event, settings, context)
+        elif isinstance(event, dict) and "restore" in event:
+            summary = _restore(event, settings)
         else:
             summary = _run(requested_tables(event), settings, context)
         return summary | _again(settings)
@@ -95,9 +97,11 @@ def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> d
 
 
 def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
-    from services.ingestion.replays import replay, requested_range  # imports pandas
+    # They import pandas.
+    from services.ingestion.replays import refuse_without_changes, replay, requested_range
 
     wanted, left = requested_range(event), _seconds_left(context)
+    refuse_without_changes(wanted.table, tables_without_changes(settings.without_changes))
     with database_session(settings) as connection:
         done = replay(
             wanted,
@@ -109,6 +113,23 @@ def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -
             hash_key=get_credentials(settings.db_secret_id).hash_key,
         )
     return {"more": False, "replay": done}
+
+
+def _restore(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    from services.ingestion.restores import requested_object, restore  # imports pandas
+
+    lost = requested_object(event)
+    with_changes = lost.table not in tables_without_changes(settings.without_changes)
+    with database_session(settings) as connection:
+        done = restore(
+            lost,
+            s3_client(),
+            connection,
+            settings.bucket_name,
+            with_changes=with_changes,
+            hash_key=get_credentials(settings.db_secret_id).hash_key,
+        )
+    return {"more": False, "restore": done}
 
 
 def _seconds_left(context: LambdaContext) -> Callable[[], float]:

@@ -28,12 +28,14 @@ from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
 from shared.bucket.position import Latest, Position, find_position, get_claim, save_position
 from shared.errors import StateError
-from shared.jsonlines import Lines, render
+from shared.jsonlines import render
 from shared.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
     from mypy_boto3_s3 import S3Client
+
+    from shared.lines import Lines
 
 
 def get_latest_id(table: str, client: S3Client, bucket_name: str) -> int:

@@ -45,7 +45,6 @@ from services.reconciliation.source_ids import (
 from services.reconciliation.store import Store
 from services.reconciliation.streams import follow_streams, list_streams
 from services.reconciliation.values import ValueProof
-from shared.bucket import keys
 from shared.bucket.changes import get_change_state
 
 if TYPE_CHECKING:
@@ -243,18 +242,15 @@ class Comparison:
         if not len(missing):
             return
         findings, beside = self.findings, np.concatenate(self._beside)
-        replays = self._bucket.keys(keys.replay_folder(self._table))
-        others = [*unclaimed, *filter(keys.is_replay_key, replays)]
         # The change stream may hold the row that shares its id with one that has landed; without
         # one, no object that is not of the chain is looked into for it.
         is_beside = np.isin(missing, beside)
-        nowhere = [self._drop_landed(missing[~is_beside], others)]
+        nowhere = [self._drop_landed(missing[~is_beside], unclaimed)]
         if self._state is None:
             nowhere.append(missing[is_beside])
         else:
-            nowhere.append(
-                self._drop_landed(missing[is_beside], [*others, *self._streams.changes.listed.keys])
-            )
+            others = [*unclaimed, *self._streams.changes.listed.keys]
+            nowhere.append(self._drop_landed(missing[is_beside], others))
         rest = np.sort(np.concatenate(nowhere))
         findings.elsewhere += len(missing) - len(rest)
         findings.missing = self._undelivered(rest, beside)

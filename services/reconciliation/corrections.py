@@ -2,25 +2,18 @@
 
 A row that landed and is not in the source becomes a tombstone, `{"payment_id":5,"_deleted":true}`.
 A row that is in the source in an old version, and whose last word is a tombstone or nothing, is no
-change to any scan: it was in a partition that was detached and attached again. It goes into the
-stream as it is. Five rules keep the stream exact; tests/unit/test_deletes_model.py leaves out each:
-
-1.  The number of the next object is known before the source is read. If another run or
-    reconciliation was faster, what was read is dropped: the next comparison looks again.
-2.  Only ids that have landed are named: those up to the front, which was found before the number.
-3.  The objects' metadata holds the mark that is done, and that mark is left as it is: only a scan
-    knows that all versions below a mark have been delivered.
-4.  What comes back is written by us: no scan delivers a version that is older than its mark.
-5.  A table without a mark, or whose marks can't be compared, is left to the next scan.
+change to any scan: it was in a partition that was detached and attached again. So it goes into the
+stream as it is. `shared.bucket.additions` has the rules for both.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bucket import changes, keys
+from shared.bucket.additions import Additions
+from shared.lines import tombstones
 from shared.postgres.survey import read_survey
 from shared.snapshot import break_between
 from shared.tables import TOMBSTONE
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
     from services.reconciliation.ids import Ids
     from shared.bucket.bucket import Bucket
     from shared.bucket.changes import ChangeState
-    from shared.jsonlines import Lines
+    from shared.lines import Lines
     from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
@@ -53,7 +46,6 @@ class Corrections:
         done: the mark that tells old versions from new ones; None if there is none.
         mark: taken before the source was compared; None if the table has no versions.
         is_broken: whether the marks can't be compared: every row goes into the stream once more.
-        is_overtaken: whether another run or reconciliation was faster.
     """
 
     def __init__(
@@ -77,7 +69,7 @@ class Corrections:
             SourceError, SourceUnavailableError: see `read_survey`.
             LandingError, LandingUnavailableError: see `Bucket`.
         """
-        self._table, self._bucket, self._connection = state.table, bucket, connection
+        self._table, self._connection = state.table, connection
         self._personal = personal
         seen = read_survey([state.table], connection, with_ids=False)
         self.mark: Mark | None = seen.marks.get(state.table.name)
@@ -85,15 +77,20 @@ class Corrections:
         state = _known_mark(state, number, bucket)
         self.done = state.done if self.mark else None
         self.is_broken = bool(self.mark and break_between(state.done, self.mark))
-        self._state = replace(state, number=number)
+        self._additions = Additions(replace(state, number=number), self.mark, bucket)
         known = keys.format_change_key(state.table, number)
         behind = bucket.keys(keys.change_folder(state.table), after=known)
-        self.is_overtaken = any(map(keys.is_change_key, behind))
+        self._additions.is_overtaken = any(map(keys.is_change_key, behind))
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another run or reconciliation was faster."""
+        return self._additions.is_overtaken
 
     @property
     def can_be_said(self) -> bool:
         """Whether something can be said: not before the table's first scan has ended."""
-        return self.done is not None and not self.is_broken and not self.is_overtaken
+        return self._additions.objection is None and not self.is_overtaken
 
     @property
     def known_mark(self) -> Mark | None:
@@ -145,19 +142,11 @@ class Corrections:
         Raises:
             LandingError, LandingUnavailableError: S3 refuses, or fails.
         """
-        pointer = self._state.pointer
-        if pointer.value and pointer.value.number < self._state.number:
-            changes.save_change_state(self._state, self._bucket)
+        self._additions.save()
 
     def _put(self, lines: Lines) -> int:
-        if self.is_overtaken or self.mark is None:
-            return 0
-        put = changes.put_changes(self._state, lines, self.mark, self._bucket)
-        if put is None:
-            self.is_overtaken = True
-            return 0
-        self._state, landed = put
-        return landed.rows
+        landed = self._additions.put(lines)
+        return landed.rows if landed else 0
 
 
 def is_mass_delete(gone: int, rows: int) -> bool:
@@ -185,14 +174,8 @@ def _known_mark(state: ChangeState, number: int, bucket: Bucket) -> ChangeState:
 
 
 def _tombstones(ids: Ids, table: Table) -> Iterator[Lines]:
-    if not len(ids):
-        return
-    from shared.jsonlines import Lines  # imports pandas
-
-    start, end = f"{{{json.dumps(table.id_column)}:", f',"{TOMBSTONE}":true}}\n'
     for first in range(0, len(ids), _LINES):
-        some = ids[first : first + _LINES].tolist()
-        yield Lines(len(some), "".join(f"{start}{row_id}{end}" for row_id in some).encode())
+        yield tombstones(ids[first : first + _LINES].tolist(), table)
 
 
 def _rows(

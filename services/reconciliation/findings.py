@@ -23,7 +23,7 @@ class Findings:
         rows_in_source: how many rows the source has up to the watermark.
         rows_landed: how many have landed up to the watermark, in objects that claims name.
         elsewhere: how many rows of the source are only in other objects: those of the change
-            stream, of replays, or that no claim names.
+            stream, or that no claim names.
         pending: how many are in no object, but not missing: the change stream has yet to scan them,
             or they were deleted meanwhile.
         missing: ids of rows that are in the source and had not landed.

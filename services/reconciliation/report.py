@@ -50,7 +50,7 @@ def log(findings: Findings) -> None:
     logger.info("Table reconciled", extra=table | figures)
     for fault in findings.faults[:_LISTED]:
         logger.error(
-            "An object is not as it landed. Restore its older version, see docs/operating.md",
+            "An object is not as it landed. Restore it by `make restore`, see docs/operating.md",
             extra=table | {"alarm": "objects-broken", "key": fault.key, "fault": fault.what},
         )
     if len(findings.missing):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
-    from shared.jsonlines import Lines
+    from shared.lines import Lines
 
 # No answer, a partial one, or one that is not from S3: worth a retry. botocore's other errors are
 # ours to fix: credentials, for example, or an invalid name.
@@ -91,6 +91,13 @@ class ListedObject(NamedTuple):
     bytes: int
 
 
+class Version(NamedTuple):
+    """A version of an object, as it was read."""
+
+    body: bytes
+    metadata: Mapping[str, str]
+
+
 class OpenObject(NamedTuple):
     """An object that is read line by line; each line keeps its line feed."""
 
@@ -137,6 +144,19 @@ class Bucket:
         return found and ListedObject(
             key, found["ETag"], found["LastModified"], found["ContentLength"]
         )
+
+    def first_version(self, key: str) -> Version | None:
+        """Return the oldest version that the bucket keeps of an object; None if it keeps none."""
+        with self._errors("look up the versions of", key):
+            pages = self.client.get_paginator("list_object_versions").paginate(
+                Bucket=self.name, Prefix=key
+            )
+            versions = [each for page in pages for each in page.get("Versions", ())]
+            kept = [each["VersionId"] for each in versions if each["Key"] == key]
+            if not kept:
+                return None
+            found = self.client.get_object(Bucket=self.name, Key=key, VersionId=kept[-1])
+            return Version(found["Body"].read(), found["Metadata"])
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
         """Yield the keys directly in a folder (`address/`), not those in its subfolders.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
 from shared.bucket.pointer import get_pointer, move_pointer
+from shared.declaration import UNKNOWN, digest
 from shared.snapshot import Mark, parse_mark
 from shared.telemetry import logger
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket, Landed
     from shared.bucket.pointer import Pointer
-    from shared.jsonlines import Lines
+    from shared.lines import Lines
     from shared.tables import Table
 
 
@@ -105,24 +106,30 @@ def heal_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
-    folder = keys.change_folder(state.table)
-    known = keys.format_change_key(state.table, state.number)
-    numbers = [
-        keys.parse_change_key(key).number
-        for key in bucket.keys(folder, after=known)
-        if keys.is_change_key(key)
-    ]
-    if not numbers:
+    number = find_last_number(state, bucket)
+    if number == state.number:
         return state
-    healed = replace(state, number=max(numbers))
+    healed = replace(state, number=number)
     if state.pointer.value is None:
         key = keys.format_change_key(state.table, healed.number)
         healed = replace(healed, done=_parse_metadata(bucket.metadata(key) or {}))
     logger().warning(
         "latest.json lagged behind the changes that have landed; this run repairs it",
-        extra={"table": state.table.name, "number": state.number, "landed": healed.number},
+        extra={"table": state.table.name, "number": state.number, "landed": number},
     )
     return healed
+
+
+def find_last_number(state: ChangeState, bucket: Bucket) -> int:
+    """Return the number of the stream's last object; it is not below that of the state.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    known = keys.format_change_key(state.table, state.number)
+    behind = bucket.keys(keys.change_folder(state.table), after=known)
+    numbers = (keys.parse_change_key(key).number for key in filter(keys.is_change_key, behind))
+    return max(numbers, default=state.number)
 
 
 def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
@@ -136,6 +143,22 @@ def save_change_state(state: ChangeState, bucket: Bucket) -> ChangeState:
     return replace(state, pointer=moved) if moved else state
 
 
+def forget_declaration(state: ChangeState, bucket: Bucket) -> ChangeState | None:
+    """Let every scan compare all lines with those that have landed, until one has ended.
+
+    Returns:
+        The state with its latest.json written; None if somebody else has written it meanwhile.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    if state.done is None:
+        return state
+    forgotten = replace(state, done=replace(state.done, declared=UNKNOWN), scan=None)
+    saved = save_change_state(forgotten, bucket)
+    return None if saved is forgotten else saved
+
+
 def put_changes(
     state: ChangeState, lines: Lines, mark: Mark, bucket: Bucket
 ) -> tuple[ChangeState, Landed] | None:
@@ -143,7 +166,8 @@ def put_changes(
 
     Args:
         state: healed before the rows were read.
-        lines: all rows of a stretch whose version is not below `state.done`.
+        lines: all rows of a stretch whose version is not below `state.done`; outside of a scan,
+            what `additions` says.
         mark: taken before the rows were read.
         bucket: the bucket to write to.
 
@@ -160,6 +184,7 @@ def put_changes(
         base="" if state.done is None else str(state.done.xmin),
         snapshot=str(mark.xmin),
         history=mark.history,
+        declared="" if state.done is None else digest(state.done.declared),
     )
     return (replace(state, number=number), landed) if landed else None
 
@@ -176,4 +201,7 @@ def _parse_latest(content: Any) -> ChangeLatest:
 def _parse_metadata(metadata: Mapping[str, str]) -> Mark | None:
     """Return the mark from which an object's scan began; None if that scan delivered every row."""
     xmin = metadata.get("base")
-    return Mark(f"{xmin}:{xmin}:", metadata["history"], "", 0) if xmin else None
+    if not xmin:
+        return None
+    declared = metadata.get("declared", "")  # objects of earlier releases have none
+    return Mark(f"{xmin}:{xmin}:", metadata["history"], "", 0, declared)

@@ -45,10 +45,6 @@ _CLAIM = _Kind("claims/address/1491.json", r"claims/(?P<table>.+)/(?P<row_id>\d+
 _CHANGE = _Kind(
     "changes/address/0000000001.jsonl", r"changes/(?P<table>.+)/(?P<number>\d{10})\.jsonl"
 )
-_REPLAY = _Kind(
-    "replays/address/2024-11-11T15-03-24-1491-1526.jsonl",
-    r"replays/(?P<table>.+)/(?P<timestamp>[\dT-]{19})-(?P<above>-?\d+)-(?P<up_to>-?\d+)\.jsonl",
-)
 
 
 class DataKey(NamedTuple):
@@ -71,15 +67,6 @@ class ChangeKey(NamedTuple):
 
     table: Table
     number: int
-
-
-class ReplayKey(NamedTuple):
-    """The parts of the key of a replay's object: which rows it holds, and when the replay began."""
-
-    table: Table
-    timestamp: str
-    above: int
-    up_to: int
 
 
 def timestamp_now() -> str:
@@ -196,36 +183,6 @@ def parse_change_key(key: str) -> ChangeKey:
 def format_change_latest_key(table: Table) -> str:
     """Return the key of the pointer into a change stream: `changes/address/latest.json`."""
     return f"{change_folder(table)}latest.json"
-
-
-def replay_folder(table: Table) -> str:
-    """Return the folder of a table's replayed rows: `replays/address/`."""
-    return f"replays/{table.prefix}"
-
-
-def format_replay_key(table: Table, timestamp: str, above: int, up_to: int) -> str:
-    """Return the key of the replayed rows above an id up to another.
-
-    >>> format_replay_key(Table("address"), "2024-11-11T15-03-24", 1491, 1526)
-    'replays/address/2024-11-11T15-03-24-1491-1526.jsonl'
-    """
-    return f"{replay_folder(table)}{timestamp}-{above}-{up_to}.jsonl"
-
-
-def is_replay_key(key: str) -> bool:
-    """Tell whether a key is that of a replay's object."""
-    return _REPLAY.find(key) is not None
-
-
-def parse_replay_key(key: str) -> ReplayKey:
-    """Return the parts of the key of a replay's object.
-
-    Raises:
-        StateError: it is no such key.
-    """
-    found = _REPLAY.parse(key)
-    bounds = int(found["above"]), int(found["up_to"])
-    return ReplayKey(Table(found["table"]), found["timestamp"], *bounds)
 
 
 def inventory_folder(table: Table) -> str:

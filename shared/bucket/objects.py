@@ -36,6 +36,6 @@ def damaged(key: str, fault: str, bucket: Bucket) -> StateError:
         bucket: where it is.
     """
     return StateError(
-        f"s3://{bucket.name}/{key} {fault}. Restore an older version of it: docs/operating.md, "
+        f"s3://{bucket.name}/{key} {fault}. Restore it by `make restore`: docs/operating.md, "
         "Restore an object."
     )

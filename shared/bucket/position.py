@@ -147,6 +147,17 @@ def get_claim(table: Table, row_id: int, bucket: Bucket) -> str | None:
     return None if found is None else _parse_claim(claim, found.body, table, row_id)
 
 
+def find_claim(table: Table, row_id: int, bucket: Bucket) -> int | None:
+    """Return the id that the claim begins above whose batch has an id, None if there is no claim.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    found = filter(keys.is_claim_key, bucket.keys(keys.claim_folder(table)))
+    starts = (keys.parse_claim_key(key).row_id for key in found)
+    return max((start for start in starts if start < row_id), default=None)
+
+
 def _list_latest(table: Table, bucket: Bucket) -> Latest:
     """Return the batch with the highest id among a table's objects."""
     found = [
@@ -179,5 +190,7 @@ def _parse_claim(claim: str, body: bytes, table: Table, row_id: int) -> str:
     except (ValueError, KeyError, TypeError, StateError):
         parsed = None
     if parsed is None or parsed.table != table or parsed.row_id <= row_id:
-        raise StateError(f"{claim} is not a valid claim. Restore its older version.")
+        raise StateError(
+            f"{claim} is not a valid claim. Restore it: docs/operating.md, Restore an object."
+        )
     return key

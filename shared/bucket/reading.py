@@ -87,8 +87,7 @@ def read_new(
     the contract drops by `x-land` is left out, and one that it hashes is text.
 
     If nothing is new, there are no upserts and no deletions, the checkpoint is the one given, and
-    this took two requests. Rows of `replays/` are not read: if they have changed since they landed,
-    their last versions are among the changes.
+    this took two requests.
 
     Args:
         table: its name.

@@ -9,9 +9,9 @@ was drawn before a row above it was seen (see `services.ingestion.new_rows`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -76,6 +76,10 @@ class Batch:
         They have the types that `shared.postgres.columns` lists; hashes are text.
         """
         return landed_rows(self.source, self.description.personal)
+
+    def only(self, which: Any) -> Batch:
+        """Return it with some of its rows: an array of booleans says which."""
+        return replace(self, source=self.source[which])
 
     @property
     def ids(self) -> pd.Series[int]:

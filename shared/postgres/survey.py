@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pg8000.native import identifier, literal
 
+from shared.declaration import lines_depend_on
 from shared.postgres.proof import PROOF, prepare, prove
 from shared.postgres.refusals import database_errors
 from shared.snapshot import Mark
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     type Declared = tuple[tuple[str, str, bool], ...]  # name, type and nullability of each column
 
 # The snapshot, the clock, and for each table: its history, the counters of rows written, its
-# columns, and whether its rows have versions, as those of tables on the heap.
+# columns, what else the lines of its rows depend on, and whether its rows have versions, as those
+# of tables on the heap.
 # The history changes with recovery, after a crash or from a backup, because transaction ids that
 # were seen may then be assigned again. Recovery resets the statistics of the archiver; otherwise
 # only pg_stat_reset_shared does.
@@ -41,6 +43,16 @@ SELECT seen.*, {proof}{highest} FROM (WITH RECURSIVE asked AS (
 ), family AS (
     SELECT number, oid FROM asked
     UNION SELECT number, inhrelid FROM family JOIN pg_inherits ON inhparent = family.oid
+), consisting AS (
+    SELECT number, atttypid AS type FROM asked
+    JOIN pg_attribute ON attrelid = asked.oid AND atttypid >= {first_own}
+    UNION
+    SELECT number, part FROM consisting CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY[typbasetype, typelem]) FROM pg_type WHERE oid = type
+        UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = type
+        UNION ALL SELECT atttypid FROM pg_type JOIN pg_attribute ON attrelid = typrelid
+        WHERE pg_type.oid = type AND typtype = 'c' OFFSET 0
+    ) AS parts (part) WHERE part >= {first_own}
 )
 SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp()))::bigint,
     concat_ws(' ', (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver), here.oid),
@@ -54,15 +66,30 @@ SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp
         FROM family GROUP BY number) AS writes),
     (SELECT json_agg(columns ORDER BY number)::text FROM (
         SELECT number, json_agg(json_build_array(
-            attname, format_type(atttypid, atttypmod), NOT attnotnull) ORDER BY attnum
+            attname, format_type(atttypid, atttypmod), NOT attnotnull,
+            CASE WHEN attgenerated = 'v' THEN pg_get_expr(adbin, adrelid) END) ORDER BY attnum
         ) FILTER (WHERE attnum > 0 AND NOT attisdropped) AS columns
-        FROM asked LEFT JOIN pg_attribute ON attrelid = oid GROUP BY number) AS declared),
+        FROM asked LEFT JOIN pg_attribute ON attrelid = asked.oid
+            LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        GROUP BY number) AS declared),
+    (SELECT json_agg(json_build_array(number, typrelid::text, attname, type_name)
+            ORDER BY typrelid, attnum)::text
+        FROM consisting CROSS JOIN LATERAL (
+            SELECT typrelid, attname, attnum, format_type(atttypid, atttypmod) AS type_name
+            FROM pg_type JOIN pg_attribute ON attrelid = typrelid
+            WHERE pg_type.oid = type AND typtype = 'c' AND attnum > 0 AND NOT attisdropped OFFSET 0
+        ) AS attributes),
+    (SELECT json_agg(json_build_array(number, oid::text, enumlabel) ORDER BY oid)::text
+        FROM consisting CROSS JOIN LATERAL (
+            SELECT oid, enumlabel FROM pg_enum WHERE enumtypid = type OFFSET 0
+        ) AS labels),
     (SELECT json_agg(on_heap ORDER BY number)::text FROM (
         SELECT number, bool_and(relkind = 'p' OR amname IS NOT DISTINCT FROM 'heap') AS on_heap
         FROM family LEFT JOIN pg_class ON pg_class.oid = family.oid
             LEFT JOIN pg_am ON pg_am.oid = relam GROUP BY number) AS versioned)
 FROM pg_database AS here WHERE datname = current_database()) AS seen
 """
+_FIRST_OWN_TYPE = 16_384  # oids below are PostgreSQL's own types: no enums, no composites
 _HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
 
 
@@ -72,8 +99,9 @@ class Survey:
 
     Attributes:
         highest_ids: the highest committed ids, 0 for an empty table; empty if not asked for.
-        marks: the snapshot, with each table's history and counters. Without those of views, foreign
-            tables and others that are not in the heap, or have such partitions: no `xmin`.
+        marks: the snapshot, with each table's history, counters and declaration. Without those of
+            views, foreign tables and others that are not in the heap, or have such partitions: no
+            `xmin`.
         declared: the columns of each table; empty for a table that does not exist.
     """
 
@@ -96,21 +124,41 @@ def read_survey(
     highest = ",".join(["", *map(_highest, tables)]) if with_ids else ""
     with database_errors("Looking for new rows"):
         prepare(connection)
-        sql = _SURVEY.format(proof=PROOF, names=quoted, highest=highest)
+        sql = _SURVEY.format(proof=PROOF, names=quoted, highest=highest, first_own=_FIRST_OWN_TYPE)
         [row] = connection.run(sql)
-    snapshot, at, history, since, oids, writes, columns, versioned, proof, *ids = row
+    snapshot, at, history, since, oids, writes, *declared, versioned, proof = row[:11]
     prove("Totesys", proof, connection)
+    columns, attributes, labels = (json.loads(part or "[]") for part in declared)
     states = zip(names, *map(json.loads, (oids, writes, versioned)), strict=True)
-    declared = [tuple(map(tuple, found or ())) for found in json.loads(columns)]
     return Survey(
-        dict(zip(names, ids, strict=True)) if with_ids else {},
+        dict(zip(names, row[11:], strict=True)) if with_ids else {},
         {
-            name: Mark(snapshot, f"{history} {oid}", f"{since} {counters}", at)
-            for name, oid, counters, is_versioned in states
+            name: Mark(
+                snapshot,
+                f"{history} {oid}",
+                f"{since} {counters}",
+                at,
+                lines_depend_on(
+                    [[column, type_name, text] for column, type_name, _, text in found or ()],
+                    _of(attributes, number),
+                    _of(labels, number),
+                ),
+            )
+            for number, (found, (name, oid, counters, is_versioned)) in enumerate(
+                zip(columns, states, strict=True), 1
+            )
             if is_versioned is not False
         },
-        dict(zip(names, declared, strict=True)),
+        {
+            name: tuple((column, type_name, nullable) for column, type_name, nullable, _ in found)
+            for name, found in zip(names, (found or () for found in columns), strict=True)
+        },
     )
+
+
+def _of(parts: Sequence[Sequence[Any]], number: int) -> list[list[Any]]:
+    """Return those parts that belong to a table, by its number."""
+    return [part for owner, *part in parts if owner == number]
 
 
 def read_highest_ids(tables: Sequence[Table], connection: Connection) -> dict[str, int]:

@@ -104,7 +104,7 @@ def test_replay_lands_rows_again(caught_up: LocalStage):
     done = invoke(caught_up, "replay", "--", "payment", "0", "500")
     assert done.returncode == 0, done.stderr
     called(caught_up.log, before)
-    [key] = re.findall(r"^s3://local-ingestion-bucket/(replays/.*)$", done.stdout, re.MULTILINE)
+    [key] = re.findall(r"^s3://local-ingestion-bucket/(changes/.*)$", done.stdout, re.MULTILINE)
     ids = [json.loads(line)["payment_id"] for line in caught_up.landed.read(key).splitlines()]
     landed = [row["payment_id"] for row in caught_up.landed.lines("payment")]
     assert ids == [each for each in landed if each <= 500]

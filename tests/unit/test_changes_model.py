@@ -12,7 +12,7 @@ from itertools import islice
 
 import pytest
 
-from tests.helpers.models.change_programs import BATCH_ROWS, BATCHES, STRETCHES, run
+from tests.helpers.models.change_programs import BATCH_ROWS, BATCHES, STRETCHES, restore, run
 from tests.helpers.models.change_schedules import Budget, Explorer, Violation, start
 from tests.helpers.models.scripted import maximal, requests_of_model
 from tests.helpers.models.scripted_changes import Time, requests_of_ingest
@@ -27,6 +27,11 @@ SCENARIOS = {
     "an update of one of two": (2, Budget(updates=1)),
     "an update of one of two after landing": (2, Budget(updates=1), 2),
     "a row appears after landing": (1, Budget(inserts=1, updates=1), 1),
+    "declared anew": (1, Budget(declarations=1)),
+    "declared anew after landing": (1, Budget(declarations=1), 1),
+    "declared anew and updated": (1, Budget(declarations=1, updates=1), 1),
+    "declared anew twice": (1, Budget(declarations=2), 1),
+    "declared anew, two rows": (2, Budget(declarations=1), 2),
 }
 LONG_SCENARIOS = {
     "two updates": (1, Budget(updates=2)),
@@ -35,6 +40,10 @@ LONG_SCENARIOS = {
     "a long transaction and an update after landing": (2, Budget(transactions=1, updates=1), 2),
     "three updates after landing": (1, Budget(updates=3), 1),
     "a row appears in a long transaction": (1, Budget(transactions=1, inserts=1), 1),
+    "declared anew twice, two rows": (2, Budget(declarations=2), 2),
+    "declared anew in a long transaction": (1, Budget(declarations=1, transactions=1), 1),
+    "declared anew, latest.json lost": (1, Budget(declarations=2, losses=1), 1),
+    "declared anew, a row appears": (1, Budget(declarations=1, inserts=1), 1),
 }
 
 
@@ -75,6 +84,9 @@ FAULTS = {
     "saved too early": "an update",
     "overwrites": "updates after landing",
     "refused, so takes the next number": "updates after landing",
+    "declaration not in the mark": "declared anew after landing",
+    "changed versions only": "declared anew after landing",
+    "left out without a number": "declared anew twice",
 }
 
 
@@ -107,6 +119,8 @@ SHARES = {
     "updates after landing": 1,
     "an update of one of two after landing": 1,
     "a row appears after landing": 5,
+    "declared anew twice": 2,
+    "declared anew, two rows": 1,
 }
 
 
@@ -119,3 +133,35 @@ def test_the_code_makes_the_same_requests_as_the_model(scenario, share, monkeypa
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_the_code_makes_the_same_requests_as_the_model_always(scenario, monkeypatch):
     assert hold_against_the_code(scenario, monkeypatch, share=1) > 50
+
+
+# An object of changes is lost while runs and restorings are at work, which may die; in the end one
+# that does not die restores it, between two runs.
+RESTORED = {
+    "a run": (1, Budget(updates=1, lost_changes=1), 1, "A"),
+    "a run and a restoring": (1, Budget(updates=1, lost_changes=1), 1, "AR"),
+    "two updates": (1, Budget(updates=2, lost_changes=1), 1, "A"),
+    "a delete": (1, Budget(updates=1, deletes=1, lost_changes=1), 1, "A"),
+}
+
+
+def explore_lost(scenario, faults=frozenset()):
+    sys.setrecursionlimit(10_000)
+
+    def programs(name):
+        return restore(faults) if name in "RS" else run(name)
+
+    explorer = Explorer(programs, "CSDE", deletes_are_known=False)
+    return explorer, explorer.schedules(start(*scenario))
+
+
+@pytest.mark.parametrize("scenario", RESTORED.values(), ids=RESTORED)
+def test_what_a_lost_object_held_is_delivered_again(scenario):
+    explorer, schedules = explore_lost(scenario)
+    print(f"{len(explorer.states):,} states, {schedules:,} schedules")
+    assert len(explorer.states) > 100
+
+
+def test_a_lost_object_is_not_replaced_by_nothing():
+    with pytest.raises(Violation):
+        explore_lost(RESTORED["a run"], frozenset({"all lines are as they were"}))

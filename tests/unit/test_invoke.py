@@ -19,12 +19,17 @@ from tools import invoke
         (["ingest", "--tables", "address, staff"], "ingest", {"tables": ["address", "staff"]}),
         (["reconcile"], "reconcile", {}),
         (
-            ["replay", "--", "payment", "-1", "500"],
+            ["replay", "--", "payment", "1", "500"],
             "ingest",
-            {"replay": {"table": "payment", "from_row_id": -1, "to_row_id": 500}},
+            {"replay": {"table": "payment", "from_row_id": 1, "to_row_id": 500}},
+        ),
+        (
+            ["restore", "--", "payment", "changes/payment/0000000001.jsonl"],
+            "ingest",
+            {"restore": {"table": "payment", "key": "changes/payment/0000000001.jsonl"}},
         ),
     ],
-    ids=["all", "some", "reconcile", "replay"],
+    ids=["all", "some", "reconcile", "replay", "restore"],
 )
 def test_a_command_asks_a_function_for_something(words, function, event):
     options = invoke.parse(words)
@@ -57,8 +62,10 @@ def test_wrong_words_end_with_status_2(words, capsys):
         (["ingest", "--tables", "adress"], r"Unknown tables: \['adress'\]. The tables are payment"),
         (["replay", "adress", "0", "5"], "Unknown table: 'adress'. The tables are payment"),
         (["replay", "address", "5", "5"], "to replay row 5 alone, ask for 4 to 5"),
+        (["replay", "--", "address", "-1", "5"], "ids below 1 are in neither stream"),
+        (["restore", "address", "address/latest.json"], "is not the key of an object of 'address'"),
     ],
-    ids=["ingest", "replay", "no range"],
+    ids=["ingest", "replay", "no range", "below 1", "restore"],
 )
 def test_what_the_function_would_refuse_is_not_sent(words, said):
     with pytest.raises(EventError, match=said):

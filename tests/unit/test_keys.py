@@ -27,16 +27,15 @@ def test_the_keys_of_the_specification():
     assert keys.format_claim_key(Table("address"), 1491) == "claims/address/1491.json"
 
 
-@given(TABLES, IDS, MOMENTS, st.integers(0, 10**10 - 1), st.integers(), st.integers())
+@given(TABLES, IDS, MOMENTS, st.integers(0, 10**10 - 1))
 def test_each_kind_of_key_says_what_it_was_made_of_and_is_no_other_kind(
-    name, row_id, timestamp, number, above, up_to
+    name, row_id, timestamp, number
 ):
     table = Table(name)
     kinds = {
         "data": (table, row_id, timestamp),
         "claim": (table, row_id),
         "change": (table, number),
-        "replay": (table, timestamp, above, up_to),
     }
     for kind, parts in kinds.items():
         key = getattr(keys, f"format_{kind}_key")(*parts)
@@ -64,20 +63,12 @@ def test_each_kind_of_key_says_what_it_was_made_of_and_is_no_other_kind(
         ("claim", "address/1491.json"),
         ("change", "changes/address/latest.json"),
         ("change", "changes/address/1.jsonl"),
-        ("replay", "replays/address/2024-13-11T14-56-55-0-1.jsonl"),
-        ("replay", "replays/address/0-1.jsonl"),
     ],
 )
 def test_a_key_no_rule_makes_is_an_error_and_no_default(kind, key):
     assert not getattr(keys, f"is_{kind}_key")(key)
     with pytest.raises(StateError, match="is not a key like"):
         getattr(keys, f"parse_{kind}_key")(key)
-
-
-def test_replays_sort_by_when_they_were_made():
-    first = keys.format_replay_key(Table("address"), "2024-11-11T14-56-55", 900, 1000)
-    assert first == "replays/address/2024-11-11T14-56-55-900-1000.jsonl"
-    assert first < keys.format_replay_key(Table("address"), "2024-11-11T14-56-56", 0, 10)
 
 
 def test_the_timestamp_is_utc_and_of_fixed_width():

@@ -113,6 +113,20 @@ def test_a_replay_of_no_rows_says_what_is_to_be_named(missing):
     assert done.stdout == "Which rows? make replay TABLE=payment FROM=0 TO=500\n"
 
 
+@pytest.mark.parametrize("missing", ["TABLE", "KEY"])
+def test_a_restoring_of_nothing_says_what_is_to_be_named(missing):
+    given = {"TABLE": "address", "KEY": "claims/address/0.json"} | {missing: ""}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "restore", *map("=".join, given.items())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout.startswith("Which object? make restore TABLE=payment KEY=payment/1526-")
+
+
 def test_setup_says_what_it_does_step_by_step():
     said = commands("setup", "--what-if=requirements.txt", "--what-if=package.json")
     steps = [line.split()[1:3] for line in said.splitlines() if line.startswith("echo ")]

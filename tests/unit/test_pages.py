@@ -180,7 +180,6 @@ def test_the_keys_are_those_that_the_service_makes(text):
     known = {
         "changes": keys.parse_change_key,
         "claims": keys.parse_claim_key,
-        "replays": keys.is_replay_key,
         "reconcile": lambda key: key == keys.format_report_key("2024-11-11"),
     }
     assert {key.split("/")[0] for key in found} >= {"address", "changes", "claims", "reconcile"}

@@ -10,7 +10,7 @@ import pytest
 from services.ingestion.summary import TableSummary
 from services.reconciliation.findings import Findings
 from services.reconciliation.report import counts
-from tools.results import ingested, reconciled, replayed, what_failed
+from tools.results import ingested, reconciled, replayed, restored, what_failed
 from tools.stages import INGEST, RECONCILE
 
 
@@ -91,7 +91,7 @@ def test_a_reconciliation_with_findings_is_not_and_says_what_to_read(finding):
 
 def replay(**changes):
     done = {"table": "payment", "rows": 500, "bytes": 1000, "from_row_id": 0, "to_row_id": 500}
-    done |= {"next_from_row_id": None, "contract_violations": 0, "keys": ["replays/payment/x"]}
+    done |= {"next_from_row_id": None, "contract_violations": 0, "keys": ["changes/payment/x"]}
     return {"more": False, "replay": done | changes}
 
 
@@ -101,7 +101,7 @@ def test_a_replay_is_a_line_and_its_objects():
         "table    rows  above  up to  bytes  broken rules",
         "payment   500      0    500  1,000             0",
     ]
-    assert result.notes == ["s3://a-bucket/replays/payment/x"]
+    assert result.notes == ["s3://a-bucket/changes/payment/x"]
     assert result.is_good
 
 
@@ -161,3 +161,19 @@ def test_a_call_that_was_killed_says_which_memory_to_raise(name):
     answer = {"errorType": name, "errorMessage": "RequestId: 1 Error: signal: killed"}
     assert "raise memoryMegabytes in serverless.yml" in what_failed(answer, "f", INGEST)
     assert "raise memorySize in services/recon" in what_failed(answer, "f", RECONCILE)
+
+
+@pytest.mark.parametrize(
+    ("restored_from", "key", "said"),
+    [
+        ("version", "changes/payment/0000000001.jsonl", "is as it landed."),
+        ("source", "payment/7-2024-11-11T15-03-24.jsonl", "has its rows as they are now."),
+        ("source", "changes/payment/0000000001.jsonl", "make ingest TABLES=payment"),
+    ],
+)
+def test_a_restored_object_says_what_it_is(restored_from, key, said):
+    done = {"table": "payment", "key": key, "restored_from": restored_from}
+    result = restored({"restore": done | {"rows": 3, "tombstones": 0}}, "a-bucket")
+    assert result.lines[1].split()[:4] == ["payment", restored_from, "3", "0"]
+    assert said in result.notes[0]
+    assert result.notes[0].startswith(f"s3://a-bucket/{key} ")

@@ -83,7 +83,9 @@ def trusted(stack: Stack, role: str) -> dict[str, str]:
 def test_function_may_do_what_it_does_and_not_delete(prod: Stack):
     assert prod.actions("IngestRole") == {
         "s3:ListBucket",
+        "s3:ListBucketVersions",
         "s3:GetObject",
+        "s3:GetObjectVersion",
         "s3:PutObject",
         "secretsmanager:GetSecretValue",
         "logs:CreateLogStream",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.helpers.models.change_schedules import Key, Saved, Scan
+from tests.helpers.models.change_schedules import UNKNOWN, Key, Saved, Scan
 
 # Runs with a smaller limit have to go beyond it where a larger batch was claimed, and some run out
 # of time: after so many batches, and after so many rows looked at for changes.
@@ -15,7 +15,9 @@ def run(name, faults=frozenset()):
     """One run over one table, request by request."""
     state = yield ("read state",)
     at = yield ("read latest",)
-    base, next_xid, writes, highest = yield ("survey",)
+    base, next_xid, writes, highest, declared = yield ("survey",)
+    if "declaration not in the mark" in faults:
+        declared = 0
     base = next_xid if "next xid as base" in faults else base
     before, all_ours = at, True
     has_news = highest > at
@@ -23,7 +25,7 @@ def run(name, faults=frozenset()):
         stored, (at, claimed) = at, (yield ("find position", at))
         before = at
         if not at and not claimed and not state and "opened after the rows" not in faults:
-            state = yield from save(None, Saved(0, base, None))
+            state = yield from save(None, Saved(0, base, None, None, declared))
         more = True
         for _ in range(BATCHES[name]):
             if claimed:
@@ -33,18 +35,19 @@ def run(name, faults=frozenset()):
             at, claimed, ours, more = yield from batch(name, at)
             all_ours = all_ours and ours
             if not before and not state and "opened after the rows" in faults:
-                state = yield from save(None, Saved(0, base, None))
+                state = yield from save(None, Saved(0, base, None, None, declared))
             stored = yield from save_latest(stored, at)
             if not more:
                 break
         if more and "not read to the end" not in faults:
             return
     if "mark after the rows" in faults:
-        base, _, writes, _ = yield ("survey",)
-    if state and not state.scan and state.writes == writes and not has_news:
+        base, _, writes, _, declared = yield ("survey",)
+    is_same = state and (state.writes, state.declared) == (writes, declared)
+    if is_same and not state.scan and not has_news:
         return
     if all_ours or "landed by others" in faults:
-        yield from scan(name, state, Scan(base, writes, before, 0), faults)
+        yield from scan(name, state, Scan(base, writes, before, 0, declared), faults)
 
 
 def adopt(at, claimed):
@@ -77,40 +80,59 @@ def save_latest(stored, at):
 
 def scan(name, state, new, faults):
     known = state.sequence if state else 0
-    number = known if "number not healed" in faults else (yield ("last change",))
+    number = known if "number not healed" in faults else max(known, (yield ("last change",)))
     base, done_writes = (state.base, state.writes) if state else (None, None)
+    declared = state.declared if state else 0
     if number and not state:
-        base = yield ("base of change", number)
-    going = (state.scan if state else None) or new
+        base, declared = yield ("base of change", number)
+    going = new
+    if state and state.scan and state.scan.declared == new.declared:
+        going = state.scan
+    landed, left_out = None, False
+    if base is not None and declared != new.declared:
+        if declared != UNKNOWN and "declaration not forgotten" not in faults:
+            forgotten = Saved(number, base, done_writes, None, UNKNOWN)
+            if (state := (yield from save(state, forgotten))) != forgotten:
+                return
+            declared = UNKNOWN
+        landed = yield ("read landed", number)
+        landed = dict(landed or ())  # where an object is missing, all lines are sent
     if "saved too early" in faults:
-        state = yield from save(state, Saved(number, going.base, going.writes))
+        state = yield from save(state, Saved(number, going.base, going.writes, None, new.declared))
+    mark = base, declared
     found = ()
     for _ in range(STRETCHES[name]):
         if going.above >= going.up_to:
             break
-        rows = yield ("read changed", base, going.above, going.above + 1)
+        since = base if landed is None or "changed versions only" in faults else None
+        rows = yield ("read changed", since, going.above, going.above + 1)
+        if landed is not None:
+            changed = tuple((row_id, line) for row_id, line in rows if landed.get(row_id) != line)
+            left_out, rows = left_out or changed != rows, changed
         if found and len(found + rows) > BATCH_ROWS[name]:
-            number = yield from put(number + 1, found, base, faults)
+            number = yield from put(number + 1, found, mark, faults)
             if not number:
                 return
-            found = ()
+            found, left_out = (), False
         found += rows
         going = going._replace(above=going.above + 1)
-    if found:
-        number = yield from put(number + 1, found, base, faults)
+    if found or (left_out and "left out without a number" not in faults):
+        number = yield from put(number + 1, found, mark, faults)
         if not number:
             return
     if going.above >= going.up_to:
-        yield from save(state, Saved(number, going.base, going.writes), faults)
+        yield from save(
+            state, Saved(number, going.base, going.writes, None, going.declared), faults
+        )
     else:
-        yield from save(state, Saved(number, base, done_writes, going), faults)
+        yield from save(state, Saved(number, base, done_writes, going, declared), faults)
 
 
-def put(number, rows, base, faults):
+def put(number, rows, mark, faults):
     if "overwrites" in faults:
-        yield ("overwrite change", number, rows, base)
+        yield ("overwrite change", number, rows, *mark)
         return number
-    while not (yield ("create change", number, rows, base)):
+    while not (yield ("create change", number, rows, *mark)):
         if "refused, so takes the next number" not in faults:
             return None
         number += 1
@@ -122,3 +144,27 @@ def save(state, saved, faults=frozenset()):
         yield ("overwrite state", saved)
         return saved
     return saved if (yield ("write state", state, saved)) else state
+
+
+def restore(faults=frozenset()):
+    """The restoring of an object of changes, of which nothing is left."""
+    state = yield ("read state",)
+    survey = yield ("survey",)
+    known = state.sequence if state else 0
+    number = max(known, (yield ("last change",)))
+    lost = yield ("lost change",)
+    if not lost or not state or state.base is None or state.declared != survey[-1]:
+        return
+    at = yield ("read latest",)
+    front, _ = yield ("find position", at)
+    source = dict((yield ("read source", front, 0)))
+    absent = tuple((row_id, None) for row_id in range(1, front + 1) if row_id not in source)
+    if absent and "no tombstones" not in faults:
+        number = yield from put(number + 1, absent, (state.base, state.declared), faults)
+        if not number:
+            return
+    if "all lines are as they were" not in faults:
+        forgotten = Saved(number, state.base, state.writes, None, UNKNOWN)
+        if (yield from save(state, forgotten)) is state:
+            return
+    yield ("create change", lost, (), None, 0)

@@ -4,10 +4,10 @@ A run is a generator: it yields its next request to S3 or the database, one atom
 the answer. Some go first, two as a rule, step by step in any order: runs A and B, reconciliations
 T and U. They may die anywhere, with or without a PUT on its way that arrives at any later time.
 Meanwhile rows appear, are updated, deleted and inserted again, a transaction stays open, a
-partition is detached and attached again, and the stream's latest.json is lost. When nobody is left,
-normal ones follow over a table at rest: late PUTs may still disturb the first, and another may have
-to end a scan that began long ago. Then what both streams say of each row must be what the table
-says.
+partition is detached and attached again, the table is declared anew, which changes lines and writes
+no version, and the stream's latest.json or one of its objects is lost. When nobody is left, normal
+ones follow over a table at rest: late PUTs may still disturb the first, and another may have to end
+a scan that began long ago. Then what both streams say of each row must be what the table says.
 
 How ids settle, and how latest.json is healed, is not in here: `interleavings` has that. A position
 is found in one step.
@@ -39,6 +39,7 @@ class Scan(NamedTuple):
     writes: int
     up_to: int
     above: int
+    declared: int = 0
 
 
 class Saved(NamedTuple):
@@ -48,6 +49,10 @@ class Saved(NamedTuple):
     base: int | None
     writes: int | None
     scan: Scan | None = None
+    declared: int = 0
+
+
+UNKNOWN = -1  # a declaration that no table has
 
 
 class World(NamedTuple):
@@ -56,8 +61,9 @@ class World(NamedTuple):
     `rows` are the (xmin, version) of the ids from 1 on, None where there is no such row; `version`
     is the newest of all, which is also how often the table was written to. `pending` is the (xid,
     xid of its savepoint, what it did, id) of a transaction that has written a row and is open.
-    `detached` are rows in a partition that is no part of the table now. `changes` are objects of
-    the change stream: number, rows, and the base from which they were read.
+    `detached` are rows in a partition that is no part of the table now. `declared` counts how often
+    the table was declared anew. `changes` are objects of the change stream: number, rows, and the
+    mark from which they were read, its base and its declaration.
     """
 
     rows: tuple[tuple[int, int] | None, ...]
@@ -68,8 +74,9 @@ class World(NamedTuple):
     claims: frozenset[tuple[int, Key]] = frozenset()
     objects: frozenset[tuple[Key, Rows]] = frozenset()
     latest: int = 0
-    changes: frozenset[tuple[int, Rows, int | None]] = frozenset()
+    changes: frozenset[tuple[int, Rows, int | None, int]] = frozenset()
     state: Saved | None = None
+    declared: int = 0
 
     @property
     def xmin(self) -> int:
@@ -85,6 +92,13 @@ class World(NamedTuple):
     def front(self) -> int:
         """The id up to which rows have landed."""
         return _find_position(self, 0)[0]
+
+    @property
+    def lost_change(self) -> int | None:
+        """The number of an object of changes that is missing: behind it there are others."""
+        numbers = {number for number, *_ in self.changes}
+        last = max([*numbers, self.state.sequence if self.state else 0])
+        return next((number for number in range(1, last + 1) if number not in numbers), None)
 
     def write(self, row_id: int, xid: int, after: int) -> World:
         """Return the world in which a row has a new version; versions count up."""
@@ -103,10 +117,14 @@ class World(NamedTuple):
     def versions(self, above: int, to: int, base: int = 0) -> Rows:
         """Return the rows above an id, up to another, whose xmin is not below a base."""
         return tuple(
-            (row_id, version)
+            (row_id, self.line(row_id, version))
             for row_id, (xmin, version) in self.present()
             if above < row_id <= to and xmin >= base
         )
+
+    def line(self, row_id: int, version: int) -> int:
+        """Return what lands of a row: lines of odd ids depend on every second declaration."""
+        return version + 100 * (self.declared % 2) * (row_id % 2)
 
     def present(self) -> Iterator[tuple[int, tuple[int, int]]]:
         """Yield the ids of the rows that there are, each with its row."""
@@ -123,6 +141,8 @@ class Budget(NamedTuple):
     returns: int = 0
     detaches: int = 0
     losses: int = 0
+    declarations: int = 0
+    lost_changes: int = 0
 
 
 class State(NamedTuple):
@@ -147,7 +167,7 @@ def read(world: World, kind: str, *arguments: Any) -> Any:
         case "read latest", ():
             return world.latest
         case "survey", ():
-            return world.xmin, world.next_xid, world.version, world.highest
+            return world.xmin, world.next_xid, world.version, world.highest, world.declared
         case "find position", (latest,):
             return _find_position(world, latest)
         case "read claim", (above,):
@@ -157,9 +177,15 @@ def read(world: World, kind: str, *arguments: Any) -> Any:
         case "last change", ():
             return max((number for number, *_ in world.changes), default=0)
         case "base of change", (number,):
-            return next(base for n, _, base in world.changes if n == number)
+            return next(tuple(mark) for n, _, *mark in world.changes if n == number)
         case "read changed", (base, above, to):
             return world.versions(above, to, base or 0)
+        case "lost change", ():
+            return world.lost_change
+        case "read landed", (number,) if (world.lost_change or number + 1) <= number:
+            return None
+        case "read landed", (number,):
+            return tuple(sorted(_last_words(world, len(world.rows), number).items()))
         case "read streams", (front, number):
             return tuple(sorted(_last_words(world, front, number).items()))
         case "read source", (front, base):
@@ -204,7 +230,7 @@ def _find_position(world: World, latest: int) -> tuple[int, Key | None]:
 
 def both_streams(world: World) -> dict[int, int]:
     """Return the version of each row that a consumer of both streams has in the end."""
-    words = _last_words(world, len(world.rows), len(world.changes))
+    words = _last_words(world, len(world.rows), max([0, *(n for n, *_ in world.changes)]))
     return {row_id: version for row_id, version in words.items() if version is not None}
 
 
@@ -212,7 +238,7 @@ def _last_words(world: World, front: int, number: int) -> dict[int, int | None]:
     """Return the version of each id that the streams have last, up to an id and a number."""
     landed = [row for key, rows in sorted(world.objects) if key.row_id <= front for row in rows]
     changes = sorted(world.changes, key=lambda change: change[0])
-    changed = [row for n, rows, _ in changes if n <= number for row in rows if row[0] <= front]
+    changed = [row for n, rows, *_ in changes if n <= number for row in rows if row[0] <= front]
     return dict(landed + changed)
 
 
@@ -328,7 +354,7 @@ class Explorer:
             yield (name, "dies at", *request), state._replace(running=others, late=late)
 
     def _check(self, world: World) -> None:
-        table = {row_id: version for row_id, (_, version) in world.present()}
+        table = {row_id: world.line(row_id, version) for row_id, (_, version) in world.present()}
         streams = both_streams(world)
         if streams != (table if self.deletes_are_known else streams | table):
             raise Violation(f"Both streams say {streams}, the table {table}. {world}")
@@ -360,6 +386,12 @@ def _writes(state: State) -> Iterator[tuple[Any, State]]:
     for row_id, row in world.detached:
         attached = world.with_row(row_id, row)._replace(detached=frozenset())
         yield f"row {row_id} is attached again", state._replace(world=attached)
+    if budget.declarations:
+        declared = world._replace(declared=world.declared + 1)
+        yield "the table is declared anew", _spent(state, "declarations", declared)
+    for change in world.changes if budget.lost_changes else ():
+        lost = world._replace(changes=world.changes - {change})
+        yield f"change {change[0]} is lost", _spent(state, "lost_changes", lost)
     if budget.losses and world.state:
         yield "latest.json is lost", _spent(state, "losses", world._replace(state=None))
 

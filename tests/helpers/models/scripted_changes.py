@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from services.ingestion import Limits, change_scan, ingest, read_ahead, standing
+from services.ingestion import Limits, change_scan, comparing, ingest, read_ahead, standing
 from services.ingestion import table as table_module
+from shared import declaration
 from shared.bucket import keys, position
+from shared.errors import StateError
 from shared.postgres.survey import Survey
 from shared.snapshot import Mark
-from tests.helpers.models.change_schedules import Rows, Saved, Scan
+from tests.helpers.models.change_schedules import UNKNOWN, Rows, Saved, Scan
 from tests.helpers.models.scripted import (
     TABLE,
     TIMESTAMPS,
@@ -98,8 +101,9 @@ class Double(Script):
         return body_of(latest if row_id else None, str(row_id))
 
     def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
-        base = self.ask("base of change", keys.parse_change_key(Key).number)
-        return {"Metadata": {"base": str(base or ""), "history": _HISTORY}}
+        base, declared = self.ask("base of change", keys.parse_change_key(Key).number)
+        said = {"base": str(base or ""), "history": _HISTORY, "declared": _declared(declared)}
+        return {"Metadata": said}
 
     def get_paginator(self, operation: str) -> SimpleNamespace:
         assert operation == "list_objects_v2"
@@ -146,7 +150,8 @@ class Double(Script):
         if keys.is_data_key(key):
             return self.ask("create object", parse_key(key), rows)
         base = int(metadata["base"]) if metadata["base"] else None
-        return self.ask("create change", keys.parse_change_key(key).number, rows, base)
+        declared = _parse_declared(metadata["declared"])
+        return self.ask("create change", keys.parse_change_key(key).number, rows, base, declared)
 
     def heal_position(self, found: Position, _bucket: Any) -> Position:
         at, claimed = self.ask("find position", found.row_id)
@@ -158,8 +163,9 @@ class Double(Script):
     def read_survey(self, _tables: Sequence[Table], _connection: Any, *, with_ids: bool) -> Survey:
         assert with_ids
         self._latest_was_read.wait()  # which the run asks for meanwhile
-        base, next_xid, writes, highest = self.ask("survey")
-        return Survey({TABLE.name: highest}, {TABLE.name: _mark(base, writes, next_xid)})
+        base, next_xid, writes, highest, declared = self.ask("survey")
+        mark = _mark(base, writes, declared, next_xid)
+        return Survey({TABLE.name: highest}, {TABLE.name: mark})
 
     def read_new_rows(
         self,
@@ -203,6 +209,19 @@ class Double(Script):
     def read_repeated(self, *_: Any) -> int:
         return 0
 
+    def last_lines(self, _table: Table, _above: int, number: int, _bucket: Any) -> SimpleNamespace:
+        found = self.ask("read landed", number)
+        landed = dict(found or ())
+
+        def are_same(ids: Any, lines: Sequence[bytes]) -> Any:
+            if found is None:
+                raise StateError("an object is missing")
+            versions = [json.loads(line)["version"] for line in lines]
+            known = [landed.get(row_id) for row_id in ids]
+            return np.array(known, object) == np.array(versions, object)
+
+        return SimpleNamespace(objects=number, are_same=are_same)
+
     def seconds_left(self) -> float:
         """Return 0 when time is up."""
         is_up = self._more and self._batches >= self._time.batches
@@ -220,6 +239,7 @@ def requests_of_ingest(
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead.Reader, "reading_ahead", lambda *_: nullcontext())
     monkeypatch.setattr(change_scan, "versions", double)
+    monkeypatch.setattr(comparing, "LastLines", double.last_lines)
     monkeypatch.setattr(change_scan, "read_description", lambda *_: None)
     monkeypatch.setattr(change_scan, "read_batch", double.read_batch)
     monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
@@ -238,37 +258,41 @@ def _etag(saved: Saved | None) -> str:
     return repr(saved)
 
 
-def _mark(base: int, writes: int | None, next_xid: int | None = None) -> Mark:
+def _mark(base: int, writes: int | None, declared: int, next_xid: int | None = None) -> Mark:
     counted = "" if writes is None else str(writes)
-    return Mark(f"{base}:{next_xid or base}:", _HISTORY, counted, 1000)
+    return Mark(f"{base}:{next_xid or base}:", _HISTORY, counted, 1000, _declared(declared))
 
 
-def _mark_json(base: int, writes: int | None) -> dict[str, Any]:
-    mark = _mark(base, writes)
-    return {"snapshot": mark.snapshot, "history": _HISTORY, "writes": mark.writes, "at": mark.at}
+def _declared(number: int) -> str:
+    return declaration.UNKNOWN if number == UNKNOWN else str(number)
+
+
+def _parse_declared(text: str) -> int:
+    return UNKNOWN if text == declaration.UNKNOWN else int(text or 0)
 
 
 def _state_json(saved: Saved) -> dict[str, Any]:
     done, scan = None, None
     if saved.base is not None:
-        done = _mark_json(saved.base, saved.writes)
+        done = asdict(_mark(saved.base, saved.writes, saved.declared))
     if saved.scan:
-        base, writes, up_to, above = saved.scan
-        scan = {"mark": _mark_json(base, writes), "up_to": up_to, "above": above}
+        base, writes, up_to, above, declared = saved.scan
+        scan = {"mark": asdict(_mark(base, writes, declared)), "up_to": up_to, "above": above}
     return {"sequence": saved.sequence, "done": done, "scan": scan}
 
 
 def _parse_state(said: dict[str, Any]) -> Saved:
     done, scan = said["done"], said["scan"]
-    base, writes = _parse_mark(done) if done else (None, None)
+    base, writes, declared = _parse_mark(done) if done else (None, None, 0)
     if scan:
-        begun, counted = _parse_mark(scan["mark"])
-        scan = Scan(begun, counted or 0, scan["up_to"], scan["above"])
-    return Saved(said["sequence"], base, writes, scan)
+        begun, counted, anew = _parse_mark(scan["mark"])
+        scan = Scan(begun, counted or 0, scan["up_to"], scan["above"], anew)
+    return Saved(said["sequence"], base, writes, scan, declared)
 
 
-def _parse_mark(said: dict[str, Any]) -> tuple[int, int | None]:
-    return int(said["snapshot"].split(":")[0]), int(said["writes"]) if said["writes"] else None
+def _parse_mark(said: dict[str, Any]) -> tuple[int, int | None, int]:
+    writes = int(said["writes"]) if said["writes"] else None
+    return int(said["snapshot"].split(":")[0]), writes, _parse_declared(said["declared"])
 
 
 def _number(claim: str) -> int:

@@ -135,6 +135,10 @@ def _needs(
             yield Need("secretsmanager:GetSecretValue", answer["ARN"])
         case "ListObjectsV2":
             yield Need("s3:ListBucket", bucket)
+        case "ListObjectVersions":
+            yield Need("s3:ListBucketVersions", bucket)
+        case "GetObject" if "VersionId" in parameters:
+            yield Need("s3:GetObjectVersion", key)
         case "GetObject" | "HeadObject":
             yield Need("s3:GetObject", key)
             # Without s3:ListBucket the answer for a missing key is 403.

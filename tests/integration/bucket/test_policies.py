@@ -61,6 +61,21 @@ def lose(bucket, key):
     bucket.client.delete_object(Bucket=bucket.name, Key=key)
 
 
+def restoring(bucket):
+    """Return what it needs to restore an object, from a version and from the source."""
+    asked = {"table": "staff", "key": landed.data_keys(bucket, "staff")[0]}
+    lose(bucket, asked["key"])
+    with recorded() as needs:
+        ingest_handler({"restore": asked}, CONTEXT)
+    bucket.client.put_bucket_versioning(
+        Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
+    )
+    lose(bucket, asked["key"])
+    with recorded() as needs_with_versions:
+        ingest_handler({"restore": asked}, CONTEXT)
+    return needs | needs_with_versions
+
+
 def is_exact(needs, grants):
     assert refused(needs, grants) == set()
     assert [grant.action for grant in spare(needs, grants)] == BY_LAMBDA
@@ -77,7 +92,7 @@ def test_ingest_may_do_what_it_does_and_nothing_else(grants, totesys, bucket):
     with recorded() as healing:
         ingest_handler(SOME_TABLES, CONTEXT)  # lands what is claimed, and rebuilds what is lost
     assert landed.ids(bucket, "staff")
-    is_exact(needs | healing, grants("IngestRole"))
+    is_exact(needs | healing | restoring(bucket), grants("IngestRole"))
     written = {need.resource.split("/")[1] for need in needs if need.action == "s3:PutObject"}
     assert written == {*TABLES, "claims", "changes"}
 

@@ -112,9 +112,9 @@ def test_objects_have_the_metadata_that_the_guide_names(totesys, bucket):
         if line.startswith("| `") and ".jsonl" in line
         for cells in [line.strip("|").split("|")]
     }
-    assert set(named) == {"address", "changes", "replays"}
+    assert set(named) == {"address", "changes"}
     seen = set()
-    for folder in ("payment/", "changes/payment/", "replays/payment/"):
+    for folder in ("payment/", "changes/payment/"):
         for key in bucket.keys(folder):
             if key.endswith(".jsonl"):
                 found = bucket.metadata(key)

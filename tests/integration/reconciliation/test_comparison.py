@@ -12,7 +12,7 @@ import boto3
 import numpy as np
 import pytest
 
-from services.ingestion import Limits, Range, ingest, replay
+from services.ingestion import Limits, ingest
 from services.reconciliation import handler, reconcile, report
 from services.reconciliation.ids import NO_IDS
 from shared.bucket import keys
@@ -363,24 +363,18 @@ def test_a_stream_that_has_no_mark_is_waited_for(place):
     assert findings.pending == 2
 
 
-# --- with replays ---
+# --- with former replays ---
 
 
-def test_rows_that_were_landed_again_are_not_missing(place):
-    """And a replay of just its rows is a deleted object put back."""
-    key = object_of(place, 6)
-    place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
-    wanted, client, name = Range("thing", 3, 5), place.bucket.client, place.bucket.name
-    replay(wanted, client, place.database.connect(), name, 100, lambda: 1.0)
+def test_what_lies_in_the_folder_of_former_replays_has_not_landed(place):
+    """A replay that landed after a tombstone would raise the dead."""
+    key, name = object_of(place, 6), place.bucket.name
+    former = {"Bucket": name, "Key": "replays/thing/2024-11-11T15-03-24-3-6.jsonl"}
+    place.bucket.client.copy_object(CopySource={"Bucket": name, "Key": key}, **former)
+    place.bucket.client.delete_object(Bucket=name, Key=key)
     findings = look(place)
-    assert found(findings) == ([6], [], {key})
-    assert (findings.elsewhere, findings.pending) == (2, 0)
-    done = replay(
-        replace(wanted, to_row_id=6), client, place.database.connect(), name, 100, lambda: 1.0
-    )
-    client.copy_object(Bucket=name, Key=key, CopySource={"Bucket": name, "Key": done["keys"][0]})
-    assert found(look(place)) == ([], [], set())
-    place.check(foreign=list(place.bucket.keys(keys.replay_folder(Table("thing")))))
+    assert found(findings) == ([4, 5, 6], [], {key})
+    assert findings.elsewhere == 0
 
 
 # --- where things happen meanwhile ---

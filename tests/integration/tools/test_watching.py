@@ -165,10 +165,10 @@ def test_machines_get_the_answer_of_a_failed_call_too(calls, capsys):
 
 def test_a_replay_whose_time_is_up_says_the_command_that_continues_it(calls, capsys):
     done = {"table": "payment", "rows": 3, "bytes": 9, "from_row_id": 0, "to_row_id": 500}
-    done |= {"next_from_row_id": 300, "contract_violations": 0, "keys": ["replays/payment/x"]}
+    done |= {"next_from_row_id": 300, "contract_violations": 0, "keys": ["changes/payment/x"]}
     calls.answer = lambda exchange: reply(exchange, {"more": False, "replay": done})
     assert invoke.main(["replay", "--stage", "test", "payment", "0", "500"]) == 0
     assert calls.made == [{"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 500}}]
     said = capsys.readouterr().out
-    assert "\ns3://a-bucket/replays/payment/x\n" in said
+    assert "\ns3://a-bucket/changes/payment/x\n" in said
     assert said.endswith("\n\nmake replay TABLE=payment FROM=300 TO=500 STAGE=test\n")

@@ -1,0 +1,158 @@
+"""The last line of each row in the two streams, as digests: to find the rows whose line is another.
+
+The objects of the first stream are read as far as they are asked for, those of the change stream
+all at once. A digest is of 16 bytes, so a million rows of a change stream take 24 MB here.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shared.bucket import keys
+from shared.bucket.chain import claimed_keys
+from shared.bucket.objects import damaged, get_lines
+from shared.errors import StateError
+from shared.json_reader import parse_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shared.bucket.bucket import Bucket
+    from shared.tables import Table
+
+    type Array = np.ndarray[Any, Any]
+
+_HELD_LINES = 500_000  # of changes, before only the last of each row is kept
+
+
+class _Words(NamedTuple):
+    """Lines of rows, each by its id and its digest: two integers of 64 bits."""
+
+    ids: Array
+    digests: Array
+
+    def above(self, row_id: int) -> _Words:
+        kept = self.ids > row_id
+        return _Words(self.ids[kept], self.digests[kept])
+
+    def last(self) -> _Words:
+        """Return the last line of each row, ascending by id."""
+        # numpy finds the first of equal ones: hence from the end.
+        ids, from_the_end = np.unique(self.ids[::-1], return_index=True)
+        return _Words(ids, self.digests[::-1][from_the_end])
+
+
+_NO_WORDS = _Words(np.empty(0, np.int64), np.empty((0, 2), np.uint64))
+
+
+class LastLines:
+    """What both streams of a table say last of its rows.
+
+    Attributes:
+        objects: how many objects there are to read.
+    """
+
+    def __init__(self, table: Table, above: int, number: int, bucket: Bucket) -> None:
+        """List the claims; no object is read yet.
+
+        Args:
+            table: the table.
+            above: rows with ids above this one will be asked for, ascending.
+            number: of the last object of the change stream.
+            bucket: the bucket.
+
+        Raises:
+            LandingError, LandingUnavailableError: S3 refuses, or fails.
+        """
+        self._table, self._number, self._bucket = table, number, bucket
+        self._first_member = f"{{{json.dumps(table.id_column)}:".encode()
+        found = filter(keys.is_claim_key, bucket.keys(keys.claim_folder(table)))
+        starts = sorted(keys.parse_claim_key(key).row_id for key in found)
+        first = max(0, bisect_right(starts, above) - 1)
+        self.objects = len(starts) - first + number
+        self._batches = claimed_keys(table, starts[first] if starts else 0, bucket)
+        self._up_to = above
+        self._landed = _NO_WORDS
+        self._changed: _Words | None = None
+
+    def are_same(self, ids: Array, lines: Sequence[bytes]) -> Array:
+        """Tell for each of some rows whether this line is the last one that landed.
+
+        Args:
+            ids: of the rows, ascending, and above those that were asked for before.
+            lines: of the rows, without line feeds.
+
+        Raises:
+            StateError: an object is missing or not valid, so the last lines are not known.
+            LandingError, LandingUnavailableError: S3 refuses, or fails.
+        """
+        if not len(ids):
+            return np.empty(0, bool)
+        changed = self._changed = self._changed or self._read_changes()
+        self._read_batches(int(ids[-1]))
+        digests, same = _digests(lines), np.zeros(len(ids), bool)
+        for words in (self._landed.last(), changed):
+            places = np.searchsorted(words.ids, ids)
+            places[places == len(words.ids)] = 0
+            if len(words.ids):
+                is_known = words.ids[places] == ids
+                is_equal = (words.digests[places] == digests).all(axis=1)
+                same = np.where(is_known, is_equal, same)
+        self._landed = self._landed.above(int(ids[-1]))
+        return same
+
+    def _read_batches(self, up_to: int) -> None:
+        """Read the batches that hold rows up to an id."""
+        read = [self._landed]
+        while self._up_to < up_to:
+            key = next(self._batches, None)
+            if key is None:
+                raise StateError(f"No claim of {self._table.name!r} has row {up_to}.")
+            read.append(self._read(key))
+            self._up_to = keys.parse_data_key(key).row_id
+        self._landed = _joined(read)
+
+    def _read_changes(self) -> _Words:
+        held = _NO_WORDS
+        read: list[_Words] = []
+        for number in range(1, self._number + 1):
+            read.append(self._read(keys.format_change_key(self._table, number)))
+            if sum(len(words.ids) for words in read) >= _HELD_LINES:
+                held, read = _joined([held, *read]).last(), []
+        return _joined([held, *read]).last()
+
+    def _read(self, key: str) -> _Words:
+        body = get_lines(key, self._bucket)
+        if body is None:
+            raise damaged(key, "is missing", self._bucket)
+        lines = body.split(b"\n")[:-1]
+        try:
+            ids = [self._id(line) for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(key, "has lines that are no rows", self._bucket) from error
+        return _Words(np.array(ids, np.int64), _digests(lines))
+
+    def _id(self, line: bytes) -> int:
+        # As a rule the id is the first member; to parse the line takes ten times as long.
+        digits, comma, _ = line[len(self._first_member) :].partition(b",")
+        if comma and line.startswith(self._first_member):
+            return int(digits)
+        row_id: int = parse_line(line)[self._table.id_column]
+        return row_id
+
+
+def _joined(words: Sequence[_Words]) -> _Words:
+    return _Words(
+        np.concatenate([each.ids for each in words]),
+        np.concatenate([each.digests for each in words]),
+    )
+
+
+def _digests(lines: Iterable[bytes]) -> Array:
+    together = b"".join([blake2b(line, digest_size=16).digest() for line in lines])
+    return np.frombuffer(together, np.uint64).reshape(-1, 2)
