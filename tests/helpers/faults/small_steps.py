@@ -13,7 +13,7 @@ _SERVICE = "services.reconciliation"
 def hold_few_ids(patch: pytest.MonkeyPatch, ids: int) -> None:
     """Let it hold only so many landed ids at once, however many batches that are."""
     patch.setattr(f"{_SERVICE}.chain._SHARD_ROWS", ids)
-    patch.setattr(f"{_SERVICE}.extras._HELD_IDS", ids)
+    patch.setattr(f"{_SERVICE}.said._HELD_IDS", ids)
 
 
 def hold_few_batches(patch: pytest.MonkeyPatch, batches: int) -> None:

@@ -101,6 +101,7 @@ def test_reconcile_may_do_what_it_does_and_nothing_else(grants, totesys, bucket)
     ingest_handler(SOME_TABLES, CONTEXT)
     changed(totesys)
     ingest_handler(SOME_TABLES, CONTEXT)
+    totesys.connect().run("DELETE FROM payment WHERE payment_id = 1")
     secrets_provider.cache_clear()  # it has a process of its own
     with recorded() as needs:
         reconcile_handler({}, CONTEXT)

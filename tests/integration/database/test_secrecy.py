@@ -63,6 +63,8 @@ CALLS = {
     "replay": (ingest_handler, REPLAY, IN_A_COLUMN),
     "reconcile": (reconcile_handler, {}, IN_THE_ID),
 }
+# Rows of a view have no versions, so they can't be replayed.
+READS_A_VIEW = [call for call in CALLS if call != "replay"]
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def fails(handler, event):
 
 
 @pytest.mark.parametrize("error", one_in(3, SERVERS_ERRORS))
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", READS_A_VIEW)
 def test_an_error_of_the_server_is_told_without_the_value(quoting, all_that_was_said, call, error):
     handler, event, columns = CALLS[call]
     quoting(SERVERS_ERRORS[error], columns)
@@ -127,27 +129,23 @@ def test_an_error_of_the_server_is_told_without_the_value(quoting, all_that_was_
 
 
 @pytest.mark.parametrize("error", one_in(3, SERVERS_ERRORS))
-@pytest.mark.parametrize("call", ["ingest, a table's rows", "replay"])
 def test_an_error_on_a_column_that_is_hashed_is_told_without_the_value(
-    quoting, all_that_was_said, x_land, call, error
+    quoting, all_that_was_said, x_land, error
 ):
     x_land("department", department_name="hash")
-    handler, event, columns = CALLS[call]
-    quoting(SERVERS_ERRORS[error], f"{columns}, location, manager, created_at, last_updated")
-    said = all_that_was_said(fails(handler, event))
+    quoting(SERVERS_ERRORS[error], f"{IN_A_COLUMN}, location, manager, created_at, last_updated")
+    said = all_that_was_said(fails(ingest_handler, ONE_TABLE))
     assert "SQLSTATE" in said
     assert VALUE not in said
 
 
-@pytest.mark.parametrize("event", [ONE_TABLE, REPLAY], ids=["ingest", "replay"])
-def test_a_column_that_is_dropped_is_not_even_computed(quoting, bucket, x_land, log_lines, event):
+def test_a_column_that_is_dropped_is_not_even_computed(quoting, bucket, x_land, log_lines):
     x_land("department", department_name="drop")
     # A VOLATILE one is called whether its column is asked for or not.
     stable = RAISE.replace("LANGUAGE plpgsql", "LANGUAGE plpgsql STABLE")
     quoting(stable, f"{IN_A_COLUMN}, location, manager, created_at, last_updated")
-    ingest_handler(event, CONTEXT)
-    folder = "replays/department/" if "replay" in event else "department/"
-    lines = [landed.body(bucket, key) for key in bucket.keys(folder) if key.endswith(".jsonl")]
+    ingest_handler(ONE_TABLE, CONTEXT)
+    lines = [landed.body(bucket, key) for key in landed.data_keys(bucket, "department")]
     assert any("department_id" in line and "department_name" not in line for line in lines)
     assert VALUE not in "".join(lines) + json.dumps(log_lines())
 
@@ -171,6 +169,9 @@ def test_an_error_of_ours_is_told_without_the_value(
     landed_once, all_that_was_said, call, monkeypatch
 ):
     """One that nobody has thought of: its text may be anything."""
+    if call == "replay":  # into a change stream, which there has to be
+        monkeypatch.setenv("WITHOUT_CHANGES", "")
+        ingest_handler(ONE_TABLE, CONTEXT)
     handler, event, columns = CALLS[call]
     run = Connection.run
 
