@@ -7,12 +7,15 @@ differs, the lines are compared with those that have landed.
 
 from __future__ import annotations
 
+import hmac
 import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from shared.personal import PersonalData
 
 # In a mark: its lines are not known to be those of any declaration, so they are to be compared.
 UNKNOWN = "unknown"
@@ -39,7 +42,23 @@ def lines_depend_on(
         "attributes": list(attributes),
         "labels": {str(oid): label for oid, label in labels},
     }
-    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return _as_text(parts)
+
+
+def with_land(declared: str, personal: PersonalData) -> str:
+    """Return a declaration with what the contract says of personal data, if it says something.
+
+    The key of the hashes is in it as a hash of its own: another key makes other lines.
+    """
+    if not declared or not personal.columns:
+        return declared
+    key = hmac.digest(personal.hash_key, b"which key it is", "sha256").hex()[:16]
+    land = {
+        "dropped": sorted(personal.dropped),
+        "hashed": sorted(personal.hashed),
+        "key": key if personal.hashed else "",
+    }
+    return _as_text(json.loads(declared) | {"land": land})
 
 
 def digest(declared: str) -> str:
@@ -78,11 +97,17 @@ def difference(before: str, now: str) -> str | None:
     return _difference(json.loads(before), json.loads(now))
 
 
+def _as_text(parts: dict[str, Any]) -> str:
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+
+
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     if before["columns"] != now["columns"]:
         others = [each for each in now["columns"] if each not in before["columns"]]
         others += [each for each in before["columns"] if each not in now["columns"]]
         return "columns: " + ", ".join(dict.fromkeys(name for name, *_ in others))
+    if before.get("land") != now.get("land"):
+        return "x-land in its contract, or the key of the hashes"
     if before["attributes"] != now["attributes"]:
         return "a composite type"
     if not before["labels"].items() <= now["labels"].items():

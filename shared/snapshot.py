@@ -7,13 +7,15 @@ delivered, the next scan needs only versions whose own `xmin` is not below the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shared.declaration import difference
+from shared.declaration import difference, with_land
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shared.personal import PersonalData
 
 # The server's counters of rows written lag without an upper bound (a session may go idle right
 # after its commit, a count may be lost). Equal counters are trusted no longer than this.
@@ -60,6 +62,10 @@ class Mark:
     def xip(self) -> list[int]:
         """The ids of the transactions in progress, without those of their savepoints."""
         return [int(xid) for xid in self.snapshot.split(":")[2].split(",") if xid]
+
+    def landing(self, personal: PersonalData) -> Mark:
+        """Return it with what the table's contract says of personal data: lines depend on it."""
+        return replace(self, declared=with_land(self.declared, personal))
 
 
 def parse_mark(content: Mapping[str, Any]) -> Mark:

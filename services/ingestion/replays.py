@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
+    from shared.personal import PersonalData
+
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -116,7 +118,7 @@ def replay(
     table, bucket = Table(wanted.table), Bucket(client, bucket_name)
     personal = personal_data(table, hash_key)
     end = min(wanted.to_row_id, find_position(table, bucket).row_id)
-    additions = open_additions(table, bucket, connection)
+    additions = open_additions(table, bucket, connection, personal)
     above, landed, inspector = wanted.from_row_id, list[Landed](), Inspector(table)
     while above < end and seconds_left() > 0:
         batch = read_settled_rows(table, above, end, connection, batch_rows, personal=personal)
@@ -143,7 +145,9 @@ def replay(
     return summary
 
 
-def open_additions(table: Table, bucket: Bucket, connection: Connection) -> Additions:
+def open_additions(
+    table: Table, bucket: Bucket, connection: Connection, personal: PersonalData
+) -> Additions:
     """Return what puts rows into a table's change stream; the rows are to be read after this.
 
     Raises:
@@ -153,6 +157,7 @@ def open_additions(table: Table, bucket: Bucket, connection: Connection) -> Addi
     """
     state = get_change_state(table, bucket)
     mark = read_survey([table], connection, with_ids=False).marks.get(table.name)
+    mark = mark and mark.landing(personal)
     additions = Additions(heal_change_state(state, bucket), mark, bucket)
     if additions.objection:
         raise EventError(

@@ -104,7 +104,8 @@ def restore(
         ConfigError, SourceError, SourceUnavailableError: see `get_table_data`.
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
     """
-    restoring = _Restore(Table(lost.table), lost.key, Bucket(client, bucket_name), connection)
+    table, bucket = Table(lost.table), Bucket(client, bucket_name)
+    restoring = _Restore(table, lost.key, bucket, connection, personal_data(table, hash_key))
     restoring.refuse_existing()
     if not restoring.from_version():
         if keys.is_claim_key(lost.key):
@@ -115,8 +116,7 @@ def restore(
         if keys.is_change_key(lost.key):
             restoring.change(with_changes=with_changes)
         else:
-            personal = personal_data(Table(lost.table), hash_key)
-            restoring.batch(personal, with_changes=with_changes)
+            restoring.batch(with_changes=with_changes)
     logger().info("Object restored", extra=restoring.summary)
     return restoring.summary
 
@@ -124,8 +124,16 @@ def restore(
 class _Restore:
     """The restoring of one object; it was refused if the key exists when it is written."""
 
-    def __init__(self, table: Table, key: str, bucket: Bucket, connection: Connection) -> None:
+    def __init__(
+        self,
+        table: Table,
+        key: str,
+        bucket: Bucket,
+        connection: Connection,
+        personal: PersonalData,
+    ) -> None:
         self._table, self._key, self._bucket, self._connection = table, key, bucket, connection
+        self._personal = personal
         self.summary: dict[str, Any] = {
             "table": table.name,
             "key": key,
@@ -152,7 +160,7 @@ class _Restore:
         self.summary |= {"restored_from": "version", "rows": int(rows or 0)}
         return True
 
-    def batch(self, personal: PersonalData, *, with_changes: bool) -> None:
+    def batch(self, *, with_changes: bool) -> None:
         """Land a batch from the source: the rows that its claim says."""
         last = keys.parse_data_key(self._key).row_id
         above = find_claim(self._table, last, self._bucket)
@@ -163,7 +171,9 @@ class _Restore:
             )
         if with_changes:
             self._bury(above, last)
-        batch = read_settled_rows(self._table, above, last, self._connection, personal=personal)
+        batch = read_settled_rows(
+            self._table, above, last, self._connection, personal=self._personal
+        )
         self._landed(self._bucket.put_rows(self._key, render(batch.rows)))
         Inspector(self._table).inspect(batch)
 
@@ -183,7 +193,7 @@ class _Restore:
         """Say of the ids of a range, or of all that landed, which have no row."""
         front = find_position(self._table, self._bucket).row_id
         up_to = front if up_to is None else min(up_to, front)
-        additions = open_additions(self._table, self._bucket, self._connection)
+        additions = open_additions(self._table, self._bucket, self._connection, self._personal)
         while True:
             absent = read_absent(self._table, above, up_to, self._connection, _MOST_ABSENT)
             if absent is None:

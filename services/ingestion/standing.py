@@ -129,15 +129,16 @@ def take_standings(
     for table in tables:
         with failing(table):
             contract, declared = load(table), seen.declared.get(table.name)
+            personal, mark = personal_data(table, hash_key), seen.marks.get(table.name)
             standings.append(
                 Standing(
                     table,
                     positions[table].result(),
                     states[table].result() if table in states else None,
-                    seen.marks.get(table.name),
+                    mark and mark.landing(personal),
                     seen.highest_ids.get(table.name),
                     contract is None or declared is None or is_declared(contract, declared),
-                    personal_data(table, hash_key),
+                    personal,
                     compared.result().get(table.name) if compared else None,
                 )
             )

@@ -105,7 +105,8 @@ class Chain:
         """
         watermark = self._streams.watermark
         number = self._store.inventory.number
-        known = [each for each in self._store.inventory.shards if each.up_to <= watermark]
+        shards = self._store.inventory.shards
+        known = [each for each in shards if each.etag and each.up_to <= watermark]
         for summary in known[:-1]:
             yield self._seen_again(summary)
         end = known[-1].up_to if known else 0

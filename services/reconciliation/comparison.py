@@ -153,14 +153,13 @@ class Comparison:
                 `ValueProof`.
         """
         findings, mark = self.findings, self.corrections and self.corrections.known_mark
-        if not mark or self._store.is_overtaken:
-            findings.unproved = (
-                "another reconciliation runs"
-                if mark
-                else "no scan of its change stream has ended since it was declared as it is"
-                if self._state
-                else "the table has no change stream"
-            )
+        if not self._state:
+            findings.unproved = "the table has no change stream"
+        elif self.is_overtaken or self._store.is_overtaken:
+            findings.unproved = "others wrote to the change stream or the inventory meanwhile"
+        elif not mark:
+            findings.unproved = "no scan has ended since the table was declared as it is"
+        if not mark or findings.unproved:
             return
         batches, bucket = self._streams.batches, self._bucket
         proof = ValueProof(
@@ -169,6 +168,11 @@ class Comparison:
         done = proof.run(self._today, days, is_time_left)
         findings.proved, findings.days_behind = done.rows, done.days_behind
         findings.differing, findings.differing_columns = done.differing, done.columns
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another run or reconciliation has put something into the change stream."""
+        return self.corrections is not None and self.corrections.is_overtaken
 
     @property
     def unsaid(self) -> Ids:

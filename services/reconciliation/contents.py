@@ -45,8 +45,14 @@ class Contents:
     faults: list[str] = field(default_factory=list)
 
 
-def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
+def get_contents(key: str, id_name: str, bucket: Bucket, *, may_delete: bool) -> Contents:
     """Return the contents of an object.
+
+    Args:
+        key: the object's.
+        id_name: the id column.
+        bucket: the bucket.
+        may_delete: whether there may be tombstones among its lines.
 
     Raises:
         LandingError, LandingUnavailableError: see `Bucket`.
@@ -54,10 +60,13 @@ def get_contents(key: str, id_name: str, bucket: Bucket) -> Contents:
     with bucket.open(key) as found:
         if found is None:
             return Contents(faults=["it is missing"], is_there=False)
-        return replace(parse_lines(found.lines, id_name), rows=found.metadata.get("rows"))
+        return replace(
+            parse_lines(found.lines, id_name, may_delete=may_delete),
+            rows=found.metadata.get("rows"),
+        )
 
 
-def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
+def parse_lines(lines: Iterable[bytes], id_name: str, *, may_delete: bool = True) -> Contents:
     """Return the contents of lines; a complete row counts, even if its line feed is missing."""
     ids, gone, rows = list[int](), list[int](), list[bytes]()
     faults, bad, line = list[str](), 0, b"\n"
@@ -65,7 +74,7 @@ def parse_lines(lines: Iterable[bytes], id_name: str) -> Contents:
         found = _parse(line, id_name)
         if found is None:
             bad += 1
-        elif found.is_gone:
+        elif found.is_gone and may_delete:
             gone.append(found.row_id)
         else:
             ids.append(found.row_id)

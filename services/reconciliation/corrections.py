@@ -72,7 +72,8 @@ class Corrections:
         self._table, self._connection = state.table, connection
         self._personal = personal
         seen = read_survey([state.table], connection, with_ids=False)
-        self.mark: Mark | None = seen.marks.get(state.table.name)
+        taken = seen.marks.get(state.table.name)
+        self.mark = taken and taken.landing(personal)
         self._declared = seen.declared.get(state.table.name, ())
         state = _known_mark(state, number, bucket)
         self.done = state.done if self.mark else None

@@ -69,7 +69,7 @@ def get_links(table: Table, above: int, up_to: int, bucket: Bucket) -> list[Link
         return [_without_claim(table, above, up_to)]
     last = keys.parse_data_key(key).row_id
     end = min(last, up_to)
-    contents = get_contents(key, table.id_column, bucket)
+    contents = get_contents(key, table.id_column, bucket, may_delete=False)
     faults = [Fault(key, what) for what in _faults(contents, above, end)]
     if last > up_to:
         what = f"the object it names ends at {last}, but the chain continues at {up_to}"
@@ -93,7 +93,7 @@ def drop_landed(ids: Ids, others: Iterable[str], table: Table, bucket: Bucket) -
     """
 
     def get(key: str) -> Contents:
-        return get_contents(key, table.id_column, bucket)
+        return get_contents(key, table.id_column, bucket, may_delete=False)
 
     for contents in get_side_by_side(get, others if len(ids) else ()):
         ids = ids[~np.isin(ids, contents.ids)]

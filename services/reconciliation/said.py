@@ -109,7 +109,7 @@ def read_changes(
     wanted = changes.listed.between(first + 1, newest)
 
     def get(key: str) -> Contents:
-        return get_contents(key, table.id_column, bucket)
+        return get_contents(key, table.id_column, bucket, may_delete=True)
 
     held = _Held()
     read = zip(wanted.numbers.tolist(), get_side_by_side(get, wanted.keys), strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from services.reconciliation.digests import digest
 from services.reconciliation.inventory import NEVER, Inventory, Shard, Summary, parse, unpack
 from shared.bucket import keys
-from shared.bucket.pointer import Pointer, get_pointer, move_pointer
+from shared.bucket.pointer import get_pointer_if_valid, move_pointer
 from shared.errors import StateError
 from shared.telemetry import logger
 
@@ -39,7 +39,7 @@ class Store:
             LandingError, LandingUnavailableError: see `Bucket`.
         """
         self._table, self._bucket = table, bucket
-        self._pointer = _get(table, bucket)
+        self._pointer = get_pointer_if_valid(keys.format_inventory_key(table), parse, bucket)
         self.inventory = self._pointer.value or Inventory()
         listed = bucket.list(keys.inventory_folder(table))
         self._etags = {each.key: each.etag for each in listed}
@@ -119,16 +119,3 @@ class Store:
 
     def _warn(self, what: str, key: str) -> None:
         logger().warning(what, extra={"table": self._table.name, "key": key})
-
-
-def _get(table: Table, bucket: Bucket) -> Pointer[Inventory]:
-    key = keys.format_inventory_key(table)
-    try:
-        return get_pointer(key, parse, bucket)
-    except StateError:
-        logger().warning(
-            "The inventory can't be read; everything is read again",
-            extra={"table": table.name, "key": key},
-        )
-        found = bucket.get(key)
-        return Pointer(key, None, found.etag if found else None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.reconciliation.comparison import Comparison
 from services.reconciliation.listing import UnlistedError
 from services.reconciliation.store import OvertakenError
+from shared import telemetry
 from shared.bucket.bucket import Bucket
 from shared.bucket.compared import save_compared
 from shared.contracts.contract import personal_data
-from shared.errors import UnfinishedError
+from shared.errors import PipelineError, UnfinishedError
 from shared.tables import Table
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def reconcile(
     personal = personal_data(known, hash_key)
     day = (today or datetime.now(UTC)).toordinal()
     comparison: Comparison | None = None
+    buried = brought = 0
     for _ in range(_ATTEMPTS):
         try:
             comparison = Comparison(
@@ -87,29 +90,46 @@ def reconcile(
                 personal=personal,
             )
             comparison.run(is_time_left)
-            if not with_deletes or _correct(comparison, known, bucket, accept_deletes):
-                if with_listing:
-                    comparison.prove(proof_days, is_time_to_prove)
-                return comparison.findings
+            if with_deletes:
+                _correct(comparison, known, bucket, accept_deletes)
+            buried += comparison.findings.buried
+            brought += comparison.findings.brought
+            if not comparison.is_overtaken:
+                break
         except OvertakenError:
             comparison = None
         except UnlistedError:
             comparison, with_listing = None, True
-    if comparison:  # its corrections were overtaken, each time: the next reconciliation makes them
-        return comparison.findings
-    raise UnfinishedError(
-        f"Other reconciliations of {table!r} ran at the same time, {_ATTEMPTS} times. Call again."
-    )
+    if not comparison:
+        raise UnfinishedError(
+            f"Other reconciliations of {table!r} ran at the same time, {_ATTEMPTS} times. Call "
+            "again."
+        )
+    # If it was overtaken each time, the next reconciliation says the rest.
+    if with_listing:
+        _prove(comparison, known, proof_days, is_time_to_prove)
+    return replace(comparison.findings, buried=buried, brought=brought)
 
 
-def _correct(comparison: Comparison, table: Table, bucket: Bucket, accept_deletes: int) -> bool:
-    """Say in the change stream what it did not say; tell whether that is done with.
+def _prove(
+    comparison: Comparison, table: Table, days: int, is_time_left: Callable[[], bool]
+) -> None:
+    """Prove values; if that fails, it does not hide what the comparison has found."""
+    try:
+        comparison.prove(days, is_time_left)
+    except PipelineError as error:
+        comparison.findings.unproved = f"{type(error).__name__}: {error}"
+        telemetry.failure(f"Values of {table.name!r} were not proved", error, table=table.name)
 
-    It is not if another run or reconciliation was faster: what was found is dropped.
+
+def _correct(comparison: Comparison, table: Table, bucket: Bucket, accept_deletes: int) -> None:
+    """Say in the change stream what it did not say.
+
+    If another run or reconciliation is faster, what was found is dropped.
     """
     findings, corrections = comparison.findings, comparison.corrections
     if not corrections or not corrections.can_be_said:
-        return corrections is None or not corrections.is_overtaken
+        return
     gone = comparison.gone
     findings.objection = corrections.objection(len(gone), comparison.rows, accept_deletes)
     if findings.objection:
@@ -120,4 +140,3 @@ def _correct(comparison: Comparison, table: Table, bucket: Bucket, accept_delete
     corrections.save()
     if corrections.mark and not corrections.is_overtaken:
         save_compared(table, corrections.mark.writes, bucket)
-    return not corrections.is_overtaken

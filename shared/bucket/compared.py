@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
-from shared.bucket.pointer import Pointer, get_pointer, move_pointer
+from shared.bucket.pointer import Pointer, get_pointer, get_pointer_if_valid, move_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +47,11 @@ def save_compared(table: Table, writes: str, bucket: Bucket) -> None:
     """Save a table's counters; of two comparisons at once either may have the last word.
 
     Raises:
-        LandingError, LandingUnavailableError, StateError: see `get_pointer`.
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
     """
     is_saved = False
     while not is_saved:  # another reconciliation may save those of another table meanwhile
-        pointer = get_compared(bucket)
+        pointer = get_pointer_if_valid(keys.COMPARED_KEY, _parse, bucket)
         known = (pointer.value or Compared()).writes
         compared = Compared({**known, table.name: writes})
         is_saved = compared == pointer.value or bool(move_pointer(pointer, compared, bucket))

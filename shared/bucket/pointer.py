@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.errors import StateError
+from shared.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,22 @@ def get_pointer[V: Value](key: str, parse: Callable[[Any], V], bucket: Bucket) -
             f"s3://{bucket.name}/{key} is not a valid latest.json. Restore an older version of it, "
             "or delete it: it is rebuilt from the other objects."
         ) from error
+
+
+def get_pointer_if_valid[V: Value](
+    key: str, parse: Callable[[Any], V], bucket: Bucket
+) -> Pointer[V]:
+    """Return a pointer as `get_pointer` does, without a value if the object is not valid.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+    """
+    try:
+        return get_pointer(key, parse, bucket)
+    except StateError as error:
+        logger().warning("A file is not valid, and is made anew", extra={"because": str(error)})
+        found = bucket.get(key)
+        return Pointer(key, None, found.etag if found else None)
 
 
 def move_pointer[V: Value](pointer: Pointer[V], value: V, bucket: Bucket) -> Pointer[V] | None:

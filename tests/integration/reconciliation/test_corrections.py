@@ -357,3 +357,40 @@ def test_after_a_run_all_is_listed_if_something_else_is_found(place, fault):
     assert again.deleted.tolist() == []
     assert findings.faults == again.faults
     assert bool(findings.faults) == (fault is lose_a_claim)
+
+
+# ---------------------------------------------------------------------------
+# What is remembered.
+
+
+def test_what_is_known_of_the_last_comparisons_is_made_anew_if_it_is_spoilt(place, log_lines):
+    place.bucket.overwrite(keys.COMPARED_KEY, b"{spoilt")
+    write(place, f"DELETE FROM {TABLE} WHERE thing_id = 2")
+    assert place.run()["deleted"] == [TABLE]
+    assert any("compared.json is not a valid" in str(line) for line in log_lines())
+    compare(place)
+    assert place.run()["deleted"] == []
+
+
+def test_nothing_is_lost_of_an_empty_table(database, bucket, log_lines):
+    place = changing(database, bucket)
+    write(place, f"TRUNCATE {TABLE}")
+    for key in content(place.bucket):
+        delete(place, key)
+    for _ in range(2):
+        compare(place)
+    assert not [line for line in log_lines() if "inventory is lost" in line["message"]]
+
+
+def test_all_tombstones_are_counted_also_those_of_an_attempt_that_was_overtaken(place, monkeypatch):
+    monkeypatch.setattr("services.reconciliation.corrections._LINES", 3)
+    write(place, f"DELETE FROM {TABLE} WHERE thing_id <= 12")
+    place = place.now()
+    steps: list[str] = []
+    compare(place.again(), step=steps.append)
+    puts = [
+        n for n, step in enumerate(steps, 1) if "before PutObject" in step and "changes" in step
+    ]
+    attempt = place.again()
+    findings = compare(attempt, step=at_step(puts[2], partial(put_back, attempt)))
+    assert findings.buried == sum("_deleted" in line for lines in said(attempt) for line in lines)

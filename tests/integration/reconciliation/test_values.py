@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from functools import partial
 from itertools import count
 
 import boto3
@@ -210,3 +211,22 @@ def test_wherever_it_dies_the_next_night_finds_the_same(place, first, stride):
         with pytest.raises(Died):
             night(attempt, 30, step=at_step(number, die))
         assert night(attempt, 30).differing.tolist() == [17]
+
+
+@pytest.mark.parametrize(("first", "stride"), [(2, 9), pytest.param(1, 1, marks=pytest.mark.long)])
+def test_a_mark_that_is_set_while_it_looks_proves_nothing(place, first, stride):
+    """Runs deliver updates, and latest.json is lost: the mark of the last object is too new."""
+    place = place.now()
+    steps: list[str] = []
+    night(place.again(), 60, step=steps.append, with_deletes=False)
+
+    def deliver(attempt):
+        for row_id in (20, 21):
+            write(attempt, update(row_id))
+            attempt.run()
+        boto3.client("s3").delete_object(Bucket=attempt.bucket.name, Key=STATE)
+
+    for number in range(first, len(steps), stride):
+        attempt = place.again()
+        disturb = at_step(number, partial(deliver, attempt))
+        assert night(attempt, 60, step=disturb, with_deletes=False).differing.tolist() == []
