@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from shared.personal import PersonalData
     from shared.tables import Table
 
+OTHERS_WROTE = "others wrote to the change stream or the inventory meanwhile"
+
 
 class Comparison:
     """One comparison of a table.
@@ -156,7 +158,7 @@ class Comparison:
         if not self._state:
             findings.unproved = "the table has no change stream"
         elif self.is_overtaken or self._store.is_overtaken:
-            findings.unproved = "others wrote to the change stream or the inventory meanwhile"
+            findings.unproved = OTHERS_WROTE
         elif not mark:
             findings.unproved = "no scan has ended since the table was declared as it is"
         if not mark or findings.unproved:
@@ -219,6 +221,8 @@ class Comparison:
             elsewhere, extras = split(extras, last)
             surplus = without(here, in_source)
             doubled = surplus[np.isin(surplus, only_once(in_source))]
+            if len(doubled) and not self._streams.is_whole:
+                raise UnlistedError(self._table.name)
             findings.faults += self._doubled(doubled)
             findings.rows_landed += len(here) - len(doubled)
             findings.rows_in_source += len(in_source)

@@ -141,14 +141,23 @@ def write(
 
 
 def ranges(ids: Ids) -> list[list[int]]:
-    """Return ascending ids as ranges of first and last, each id once.
+    """Return ids as ranges of first and last, ascending, each id once.
 
     >>> ranges(np.array([1, 2, 3, 7]))
     [[1, 3], [7, 7]]
     """
+    found: list[list[int]] = _ranges(ids).tolist()
+    return found
+
+
+def _ranges(ids: Ids) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """Return what `ranges` does as an array: there may be as many ranges as ids."""
     ids = np.unique(ids)
-    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
-    return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
+    breaks = np.flatnonzero(np.diff(ids) != 1)
+    last = len(ids) - 1
+    ends = np.concatenate((breaks, [last] if len(ids) else [])).astype(int)
+    starts = np.concatenate(([0] if len(ids) else [], breaks + 1)).astype(int)
+    return np.column_stack((ids[starts], ids[ends]))
 
 
 def _some(name: str, ids: Ids) -> dict[str, Any]:
@@ -156,12 +165,12 @@ def _some(name: str, ids: Ids) -> dict[str, Any]:
 
 
 def _described(findings: Findings) -> dict[str, Any]:
-    missing, deleted = ranges(findings.missing), ranges(findings.deleted)
-    differing = ranges(findings.differing)
+    missing, deleted = _ranges(findings.missing), _ranges(findings.deleted)
+    differing = _ranges(findings.differing)
     return counts(findings) | {
-        "missing_ids": missing[:_LISTED],
-        "deleted_ids": deleted[:_LISTED],
-        "differing_ids": differing[:_LISTED],
+        "missing_ids": missing[:_LISTED].tolist(),
+        "deleted_ids": deleted[:_LISTED].tolist(),
+        "differing_ids": differing[:_LISTED].tolist(),
         "differing_columns": list(findings.differing_columns),
         "values_not_proved": findings.unproved,
         "faults": [fault._asdict() for fault in findings.faults[:_LISTED]],

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.reconciliation.comparison import Comparison
+import numpy as np
+
+from services.reconciliation.comparison import OTHERS_WROTE, Comparison
 from services.reconciliation.listing import UnlistedError
 from services.reconciliation.store import OvertakenError
 from shared import telemetry
@@ -78,6 +80,7 @@ def reconcile(
     day = (today or datetime.now(UTC)).toordinal()
     comparison: Comparison | None = None
     buried = brought = 0
+    is_to_prove = with_listing
     for _ in range(_ATTEMPTS):
         try:
             comparison = Comparison(
@@ -106,7 +109,7 @@ def reconcile(
             "again."
         )
     # If it was overtaken each time, the next reconciliation says the rest.
-    if with_listing:
+    if is_to_prove:
         _prove(comparison, known, proof_days, is_time_to_prove)
     return replace(comparison.findings, buried=buried, brought=brought)
 
@@ -117,6 +120,8 @@ def _prove(
     """Prove values; if that fails, it does not hide what the comparison has found."""
     try:
         comparison.prove(days, is_time_left)
+    except OvertakenError:
+        comparison.findings.unproved = OTHERS_WROTE
     except PipelineError as error:
         comparison.findings.unproved = f"{type(error).__name__}: {error}"
         telemetry.failure(f"Values of {table.name!r} were not proved", error, table=table.name)
@@ -130,12 +135,12 @@ def _correct(comparison: Comparison, table: Table, bucket: Bucket, accept_delete
     findings, corrections = comparison.findings, comparison.corrections
     if not corrections or not corrections.can_be_said:
         return
-    gone = comparison.gone
-    findings.objection = corrections.objection(len(gone), comparison.rows, accept_deletes)
+    rows = int(np.isin(findings.deleted, comparison.gone).sum())
+    findings.objection = corrections.objection(rows, comparison.rows, accept_deletes)
     if findings.objection:
-        findings.held_back = len(gone)
+        findings.held_back = rows
     else:
-        findings.buried = corrections.bury(gone)
+        findings.buried = corrections.bury(comparison.gone)
     findings.brought = corrections.bring(comparison.unsaid)
     corrections.save()
     if corrections.mark and not corrections.is_overtaken:

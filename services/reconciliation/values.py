@@ -5,7 +5,8 @@ an older version was delivered as it is now, and no later line is another versio
 as it was landed, and its line must have the print of the last line that the inventory knows.
 
 Batches that are new are proved the same night. Old ones follow in turn, as many each night as it
-takes to prove all in so many days, if there is time. A batch with a row that differs stays due.
+takes to prove all in so many days, if there is time. A batch with a row that differs is due again
+the next night.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class ValueProof:
         differing = np.sort(np.concatenate(self._differing))
         first = np.searchsorted(differing, batches.starts, side="right")
         behind = np.searchsorted(differing, batches.ends, side="right")
-        due = np.where(is_done & (first == behind), today + days, batches.due)
+        is_good = first == behind
+        due = np.where(is_done, np.where(is_good, today + days, today + 1), batches.due)
         if np.array_equal(due, batches.due):
             return summary
         return self._store.put_shard(summary, replace(shard, proved=batches._replace(due=due)))
