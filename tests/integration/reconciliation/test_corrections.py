@@ -215,7 +215,7 @@ def die():
 
 
 SOME_STEPS = pytest.mark.parametrize(
-    ("first", "stride"), [(2, 13), pytest.param(1, 1, marks=pytest.mark.long)]
+    ("first", "stride"), [(2, 29), pytest.param(1, 1, marks=pytest.mark.long)]
 )
 
 
