@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from shared.tables import Table
 
@@ -21,6 +21,11 @@ class Lines(NamedTuple):
 
 
 NO_LINES = Lines(0, b"")
+
+
+def is_tombstone(row: Mapping[str, Any]) -> bool:
+    """Tell whether a line of the change stream, parsed, says that the row with its id is gone."""
+    return len(row) == 2 and row.get(TOMBSTONE) is True  # the other member is the id
 
 
 def tombstones(ids: Iterable[int], table: Table) -> Lines:

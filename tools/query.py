@@ -81,8 +81,8 @@ def _prompt(landed: LandedTables, answer: Answer) -> int:
     """Answer statements until the input ends; return 1 if one of a script failed."""
     is_typed, has_failed = sys.stdin.isatty(), False
     if is_typed:
-        with suppress(ImportError):
-            import readline  # noqa: F401 - lets input() edit lines, where there is one
+        with suppress(ImportError):  # some builds of Python have none
+            import readline  # noqa: F401 - lets input() edit lines
         print(_WELCOME)
     for sql in _statements("SQL> " if is_typed else "", "...> " if is_typed else ""):
         try:

@@ -197,23 +197,17 @@ class Chain:
         ids = np.concatenate([known.ids, *(link.ids for link in sound)])
         prints = np.concatenate([known.prints, *(link.prints for link in sound)])
         order = np.argsort(ids, kind="stable")
-        proved = known.proved.joined(self._proved(sound))
+        proved = known.proved.joined(self._proved(sound, summary))
         shard = replace(known, proved=proved, ids=ids[order], prints=prints[order])
         if sound or collected.has_lost or not summary.etag:
             summary = self._store.put_shard(summary, shard)
         return Part(summary, faulty, self._unclaimed(summary, shard, faulty))
 
-    def _proved(self, links: Sequence[Link]) -> Proved:
-        batches = dict(
-            zip(self._streams.batches.keys, self._streams.batches.prints.tolist(), strict=True)
-        )
-        claims = dict(
-            zip(
-                self._streams.claims.numbers.tolist(),
-                self._streams.claims.prints.tolist(),
-                strict=True,
-            )
-        )
+    def _proved(self, links: Sequence[Link], summary: Summary) -> Proved:
+        here = self._streams.batches.between(summary.first_end, summary.up_to)
+        batches = dict(zip(here.keys, here.prints.tolist(), strict=True))
+        below = self._streams.claims.between(summary.above, summary.up_to - 1)
+        claims = dict(zip(below.numbers.tolist(), below.prints.tolist(), strict=True))
         return Proved(
             np.array([link.above for link in links], np.int64),
             np.array([link.up_to for link in links], np.int64),

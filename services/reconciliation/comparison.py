@@ -232,6 +232,10 @@ class Comparison:
             came_back = np.isin(nowhere, shard.gone)
             self._back.append(nowhere[came_back])
             nowhere = nowhere[~came_back]
+            if self._state:  # it may be the stream's, and share its id with one that has landed
+                is_said = np.isin(nowhere, here) & np.isin(nowhere, shard.said.ids)
+                findings.elsewhere += int(is_said.sum())
+                nowhere = nowhere[~is_said]
             self._missing.append(nowhere)
             self._beside.append(here[np.isin(here, nowhere)])
             gone = surplus[~np.isin(surplus, doubled)], elsewhere[~np.isin(elsewhere, in_source)]
@@ -250,22 +254,13 @@ class Comparison:
         if not len(missing):
             return
         findings, beside = self.findings, np.concatenate(self._beside)
-        # The change stream may hold the row that shares its id with one that has landed; without
-        # one, no object that is not of the chain is looked into for it.
+        # Of rows that share an id, an object that is not of the chain may hold any.
         is_beside = np.isin(missing, beside)
-        nowhere = [self._drop_landed(missing[~is_beside], unclaimed)]
-        if self._state is None:
-            nowhere.append(missing[is_beside])
-        else:
-            others = [*unclaimed, *self._streams.changes.listed.keys]
-            nowhere.append(self._drop_landed(missing[is_beside], others))
-        rest = np.sort(np.concatenate(nowhere))
+        nowhere = drop_landed(missing[~is_beside], unclaimed, self._table, self._bucket)
+        rest = np.sort(np.concatenate((nowhere, missing[is_beside])))
         findings.elsewhere += len(missing) - len(rest)
         findings.missing = self._undelivered(rest, beside)
         findings.pending += len(rest) - len(findings.missing)
-
-    def _drop_landed(self, ids: Ids, others: Sequence[str]) -> Ids:
-        return drop_landed(ids, others, self._table, self._bucket)
 
     def _undelivered(self, ids: Ids, beside: Ids) -> Ids:
         """Return the ids of rows that the source still has and the change stream won't deliver."""

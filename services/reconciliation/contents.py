@@ -7,14 +7,14 @@ this id is gone. Of each other line there is a print: a number of 64 bits that t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids, Prints
+from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids
 from shared.json_reader import parse_line
-from shared.tables import TOMBSTONE
+from shared.lines import is_tombstone
+from shared.prints import Prints, prints_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,12 +87,6 @@ def parse_lines(lines: Iterable[bytes], id_name: str, *, may_delete: bool = True
     return Contents(*here, faults=faults)
 
 
-def prints_of(lines: Iterable[bytes]) -> Prints:
-    """Return the print of each line, given without its line feed."""
-    found = b"".join([blake2b(line, digest_size=8).digest() for line in lines])
-    return np.frombuffer(found, ">u8").astype(np.uint64)
-
-
 class _Line(NamedTuple):
     row_id: int
     is_gone: bool
@@ -106,4 +100,4 @@ def _parse(line: bytes, id_name: str) -> _Line | None:
         return None
     if type(row_id) is not int or row_id not in _INT64:
         return None
-    return _Line(row_id, len(row) == 2 and row.get(TOMBSTONE) is True)
+    return _Line(row_id, is_tombstone(row))

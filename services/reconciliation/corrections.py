@@ -75,7 +75,7 @@ class Corrections:
         taken = seen.marks.get(state.table.name)
         self.mark = taken and taken.landing(personal)
         self._declared = seen.declared.get(state.table.name, ())
-        state = _known_mark(state, number, bucket)
+        state = _with_mark(state, number, bucket)
         self.done = state.done if self.mark else None
         self.is_broken = bool(self.mark and break_between(state.done, self.mark))
         self._additions = Additions(replace(state, number=number), self.mark, bucket)
@@ -167,7 +167,7 @@ def is_mass_delete(gone: int, rows: int) -> bool:
     )
 
 
-def _known_mark(state: ChangeState, number: int, bucket: Bucket) -> ChangeState:
+def _with_mark(state: ChangeState, number: int, bucket: Bucket) -> ChangeState:
     """Return the state with the mark of its last object, if its latest.json is lost."""
     if state.pointer.value or not number:
         return state

@@ -1,11 +1,15 @@
-"""Ids of rows, and the prints of their lines, as arrays of numpy."""
+"""Ids of rows, as arrays of numpy."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from shared.prints import Prints
+
 type Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
-type Prints = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 NO_IDS: Ids = np.empty(0, np.int64)
 NO_PRINTS: Prints = np.empty(0, np.uint64)

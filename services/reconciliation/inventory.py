@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from services.reconciliation.digests import NO_ROWS, Digest
-from services.reconciliation.ids import LOWEST_ID, NO_IDS, NO_PRINTS, Ids, Prints
+from services.reconciliation.ids import LOWEST_ID, NO_IDS, NO_PRINTS, Ids
+from shared.prints import Prints, last_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +85,7 @@ class Said(NamedTuple):
     def then(self, later: Said) -> Said:
         """Return the last lines of both; the order of `later` is that in the stream."""
         together = Said._make(map(np.concatenate, zip(self, later, strict=True)))
-        _, last = np.unique(together.ids[::-1], return_index=True)
-        return together.chosen(len(together.ids) - 1 - last)
+        return together.chosen(last_places(together.ids))
 
 
 NOTHING_SAID = Said()

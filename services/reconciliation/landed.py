@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from services.reconciliation.contents import Contents, get_contents
-from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids, Prints
+from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids
 from shared.bucket import keys
 from shared.bucket.position import get_claim
 from shared.errors import StateError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from shared.bucket.bucket import Bucket
+    from shared.prints import Prints
     from shared.tables import Table
 
 # How many objects are read in parallel: most are small, and a request mostly waits.

@@ -13,17 +13,15 @@ import numpy as np
 
 from shared.bucket import keys
 from shared.bucket.bucket import ListedObject
-from shared.bucket.position import get_claim
+from shared.bucket.position import LONG_WALK, get_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from services.reconciliation.ids import Ids, Prints
+    from services.reconciliation.ids import Ids
     from shared.bucket.bucket import Bucket
+    from shared.prints import Prints
     from shared.tables import Table
-
-# After so many steps the keys are listed: a step takes three requests, a page of 1,000 keys one.
-_LONG_WALK = 100
 
 
 class UnlistedError(Exception):
@@ -89,7 +87,7 @@ def follow_batches(table: Table, above: int, up_to: int, bucket: Bucket) -> tupl
         key = get_claim(table, above, bucket)
         claim = bucket.look_up(keys.format_claim_key(table, above))
         batch = bucket.look_up(key) if key else None
-        if not claim or not batch or len(batches) >= _LONG_WALK:
+        if not claim or not batch or len(batches) >= LONG_WALK:
             raise UnlistedError(table.name)
         claims.append(claim)
         batches.append(batch)

@@ -55,8 +55,8 @@ def log(findings: Findings) -> None:
         )
     if len(findings.missing):
         logger.error(
-            "Rows of the source have not landed. Replay them by `make replay`, see "
-            "docs/operating.md",
+            "Rows of the source have not landed. Replay them by `make replay`, unless they were "
+            "brought; see docs/operating.md",
             extra=table | {"alarm": "rows-missing"} | _some("missing", findings.missing),
         )
     if findings.without_id:

@@ -17,7 +17,10 @@ from services.reconciliation.ids import NO_IDS, Ids
 from services.reconciliation.inventory import NOTHING_SAID, Said
 from services.reconciliation.landed import get_side_by_side
 from services.reconciliation.listing import UnlistedError
+from shared.contracts.contract import load
 from shared.errors import UnfinishedError
+from shared.prints import last_places
+from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,9 +72,8 @@ class _Held:
         here &= said.numbers > summary.number
         is_gone = np.concatenate([each.is_gone for each in self.words])[here]
         said = said.chosen(here)
-        _, last = np.unique(said.ids[::-1], return_index=True)
-        place = len(said.ids) - 1 - last
-        return _Words(said.chosen(place), is_gone[place])
+        last = last_places(said.ids)
+        return _Words(said.chosen(last), is_gone[last])
 
 
 def read_changes(
@@ -108,8 +110,11 @@ def read_changes(
     newest = changes.number
     wanted = changes.listed.between(first + 1, newest)
 
+    # As for `read_new`: rows of such a table can't be told from tombstones.
+    may_delete = TOMBSTONE not in (load(table) or {})
+
     def get(key: str) -> Contents:
-        return get_contents(key, table.id_column, bucket, may_delete=True)
+        return get_contents(key, table.id_column, bucket, may_delete=may_delete)
 
     held = _Held()
     read = zip(wanted.numbers.tolist(), get_side_by_side(get, wanted.keys), strict=True)

@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from services.reconciliation.contents import prints_of
 from services.reconciliation.ids import NO_IDS
 from services.reconciliation.inventory import NEVER
 from services.reconciliation.source_ids import read_still_there
 from shared.bucket import keys
 from shared.json_reader import parse_line, split_members
+from shared.prints import prints_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pg8000.native import Connection
 
-    from services.reconciliation.ids import Ids, Prints
+    from services.reconciliation.ids import Ids
     from services.reconciliation.inventory import Shard, Summary
     from services.reconciliation.listing import Listed
     from services.reconciliation.store import Store
     from shared.bucket.bucket import Bucket
     from shared.personal import PersonalData
+    from shared.prints import Prints
     from shared.snapshot import Mark
     from shared.tables import Table
 

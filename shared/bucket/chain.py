@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.bucket import keys
 from shared.bucket.objects import damaged
-from shared.bucket.position import get_claim
+from shared.bucket.position import LONG_WALK, get_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
 
-# After so many steps claims and objects are listed: a claim takes a request, as a page of 1,000
-# keys does.
-_LONG_WALK = 100
-
 
 def claimed_keys(
-    table: Table, row_id: int, bucket: Bucket, *, most_steps: int = _LONG_WALK
+    table: Table, row_id: int, bucket: Bucket, *, most_steps: int = LONG_WALK
 ) -> Iterator[str]:
     """Yield the keys of the batches above an id, each beginning where the one before ends.
 

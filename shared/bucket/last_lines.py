@@ -1,14 +1,13 @@
-"""The last line of each row in the two streams, as digests: to find the rows whose line is another.
+"""The last line of each row in the two streams, by its print: to find rows whose line is another.
 
 The objects of the first stream are read as far as they are asked for, those of the change stream
-all at once. A digest is of 16 bytes, so a million rows of a change stream take 24 MB here.
+all at once. A million rows of a change stream take 16 MB here.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,9 +17,10 @@ from shared.bucket.chain import claimed_keys
 from shared.bucket.objects import damaged, get_lines
 from shared.errors import StateError
 from shared.json_reader import parse_line
+from shared.prints import last_places, prints_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from shared.bucket.bucket import Bucket
     from shared.tables import Table
@@ -31,23 +31,20 @@ _HELD_LINES = 500_000  # of changes, before only the last of each row is kept
 
 
 class _Words(NamedTuple):
-    """Lines of rows, each by its id and its digest: two integers of 64 bits."""
+    """Lines of rows, each by its id and its print."""
 
     ids: Array
-    digests: Array
+    prints: Array
 
-    def above(self, row_id: int) -> _Words:
-        kept = self.ids > row_id
-        return _Words(self.ids[kept], self.digests[kept])
+    def chosen(self, which: Array) -> _Words:
+        return _Words(self.ids[which], self.prints[which])
 
     def last(self) -> _Words:
         """Return the last line of each row, ascending by id."""
-        # numpy finds the first of equal ones: hence from the end.
-        ids, from_the_end = np.unique(self.ids[::-1], return_index=True)
-        return _Words(ids, self.digests[::-1][from_the_end])
+        return self.chosen(last_places(self.ids))
 
 
-_NO_WORDS = _Words(np.empty(0, np.int64), np.empty((0, 2), np.uint64))
+_NO_WORDS = _Words(np.empty(0, np.int64), np.empty(0, np.uint64))
 
 
 class LastLines:
@@ -95,15 +92,14 @@ class LastLines:
             return np.empty(0, bool)
         changed = self._changed = self._changed or self._read_changes()
         self._read_batches(int(ids[-1]))
-        digests, same = _digests(lines), np.zeros(len(ids), bool)
+        prints, same = prints_of(lines), np.zeros(len(ids), bool)
         for words in (self._landed.last(), changed):
             places = np.searchsorted(words.ids, ids)
             places[places == len(words.ids)] = 0
             if len(words.ids):
                 is_known = words.ids[places] == ids
-                is_equal = (words.digests[places] == digests).all(axis=1)
-                same = np.where(is_known, is_equal, same)
-        self._landed = self._landed.above(int(ids[-1]))
+                same = np.where(is_known, words.prints[places] == prints, same)
+        self._landed = self._landed.chosen(self._landed.ids > ids[-1])
         return same
 
     def _read_batches(self, up_to: int) -> None:
@@ -135,7 +131,7 @@ class LastLines:
             ids = [self._id(line) for line in lines]
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(key, "has lines that are no rows", self._bucket) from error
-        return _Words(np.array(ids, np.int64), _digests(lines))
+        return _Words(np.array(ids, np.int64), prints_of(lines))
 
     def _id(self, line: bytes) -> int:
         # As a rule the id is the first member; to parse the line takes ten times as long.
@@ -149,10 +145,5 @@ class LastLines:
 def _joined(words: Sequence[_Words]) -> _Words:
     return _Words(
         np.concatenate([each.ids for each in words]),
-        np.concatenate([each.digests for each in words]),
+        np.concatenate([each.prints for each in words]),
     )
-
-
-def _digests(lines: Iterable[bytes]) -> Array:
-    together = b"".join([blake2b(line, digest_size=16).digest() for line in lines])
-    return np.frombuffer(together, np.uint64).reshape(-1, 2)

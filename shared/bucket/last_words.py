@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.contracts.frames import NotARowError, join_frames, parse_rows, to_frame
+from shared.lines import is_tombstone
+from shared.prints import last_places
 from shared.tables import TOMBSTONE
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class LastWords:
         rows = parse_rows(lines, self.contract)
         ids = [self._id(row, number) for number, row in enumerate(rows, 1)]
         may_delete = may_delete and TOMBSTONE not in self.contract
-        deleted = [may_delete and self._is_tombstone(row) for row in rows]
+        deleted = [may_delete and is_tombstone(row) for row in rows]
         kept = [row for row, is_deleted in zip(rows, deleted, strict=True) if not is_deleted]
         self._ids.append(np.array(ids, np.int64))
         self._deleted.append(np.array(deleted, bool))
@@ -67,15 +69,13 @@ class LastWords:
         """Return the last version of each row, and the ids of the deleted ones; both ascending."""
         ids = np.concatenate([np.empty(0, np.int64), *self._ids])
         deleted = np.concatenate([np.empty(0, bool), *self._deleted])
-        # numpy finds the first of equal ones: hence from the end.
-        distinct, from_the_end = np.unique(ids[::-1], return_index=True)
-        last = len(ids) - 1 - from_the_end
+        last = last_places(ids)
         places = np.cumsum(~deleted)[last] - 1
         is_gone = deleted[last]
         frames = self._frames or [to_frame([], self.contract)]
         return (
             join_frames(frames, places[~is_gone], self.contract),
-            distinct[is_gone].tolist(),
+            ids[last[is_gone]].tolist(),
         )
 
     def _id(self, row: Row, number: int) -> int:
@@ -83,6 +83,3 @@ class LastWords:
         if type(row_id) is not int or row_id not in _INT64:
             raise NotARowError(number)
         return row_id
-
-    def _is_tombstone(self, row: Row) -> bool:
-        return len(row) == 2 and row.get(TOMBSTONE) is True  # the other one is the id

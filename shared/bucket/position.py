@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shared.bucket.pointer import Pointer
     from shared.tables import Table
 
-# After so many steps the keys are listed: a step takes two requests, a page of 1,000 keys one.
-_LONG_WALK = 100
+# After so many steps from claim to claim the keys are listed: a page of 1,000 takes one request.
+LONG_WALK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
     """
     healed = position
     for step in count():
-        if step == (0 if position.pointer.value is None else _LONG_WALK):
+        if step == (0 if position.pointer.value is None else LONG_WALK):
             healed = replace(healed, latest=_list_latest(position.table, bucket))
         claimed = get_claim(position.table, healed.row_id, bucket)
         metadata = bucket.metadata(claimed) if claimed else None

@@ -140,8 +140,8 @@ class _Reader:
 
     def read(self, start: _Checkpoint) -> _Checkpoint:
         """Read what is behind a checkpoint; return how far that went."""
-        # Before the rows: see rule 1. An object has a row or more, so no more than `limit` of them
-        # are read.
+        # Before the rows: see rule 1. Hardly any object is empty, so no more than `limit` of them
+        # are worth listing.
         changes = list(islice(self._change_keys(start.number), self._limit))
         row_id, is_end = self._read_rows(start.row_id)
         number = self._read_changes(changes, start.number, row_id) if is_end else start.number

@@ -253,7 +253,7 @@ def _moment(value: Any, form: re.Pattern[str]) -> Any:
     if isinstance(value, pd.Timestamp):
         return value.to_pydatetime()
     if isinstance(value, str) and form.fullmatch(value):
-        with suppress(ValueError):
+        with suppress(ValueError):  # no day of the calendar, such as 30 February
             return datetime.fromisoformat(value)
     return value
 

@@ -242,18 +242,28 @@ def test_a_stage_that_never_runs_is_an_email(resources):
 # --- the reconciliation ---
 
 
+# What happens by day to the object of one row, and the alarms of the night.
+BY_DAY = {
+    "a row missing": (stage_faults.object_deleted, {"rows-missing", "objects-broken"}),
+    "a value altered": (stage_faults.value_altered, {"rows-differ"}),
+}
+
+
 @pytest.mark.long
-def test_one_row_missing_at_night_is_two_emails(drilled, healthy, resources, matrix):
-    """An object of one row is deleted by day; the reconciliation finds that at night, once."""
+@pytest.mark.parametrize("name", BY_DAY)
+def test_what_happens_to_an_object_by_day_is_told_at_night_once(
+    name, drilled, healthy, resources, matrix
+):
+    inject, alarms = BY_DAY[name]
     drilled.database.run(stage_faults.NEW_ADDRESS)
     assert drilled.run().output["rows"] == 1
     good = reconciled(drilled)
-    with stage_faults.object_deleted(drilled, drilled.landed.keys("address")[-1]):
+    with inject(drilled, drilled.landed.keys("address")[-1]):
         bad = reconciled(drilled)
     for looks_back in (0, 2):
         outcome = nights(resources, looks_back, healthy, good, bad)
-        sound(outcome, {"rows-missing", "objects-broken"})
-    matrix["a row missing, from that night"] = outcome
+        sound(outcome, alarms)
+    matrix[f"{name}, from that night"] = outcome
 
 
 @pytest.mark.long
@@ -265,19 +275,6 @@ def test_deletes_that_are_held_back_are_one_email(drilled, healthy, resources, m
         outcome = nights(resources, looks_back, healthy, good, bad)
         sound(outcome, {"deletes-held-back"})
     matrix["many deletes"] = outcome
-
-
-@pytest.mark.long
-def test_values_that_differ_are_one_email(drilled, healthy, resources, matrix):
-    drilled.database.run(stage_faults.NEW_ADDRESS)
-    assert drilled.run().output["rows"] == 1
-    good = reconciled(drilled)
-    with stage_faults.value_altered(drilled, drilled.landed.keys("address")[-1]):
-        bad = reconciled(drilled)
-    for looks_back in (0, 2):
-        outcome = nights(resources, looks_back, healthy, good, bad)
-        sound(outcome, {"rows-differ"})
-    matrix["a value altered, from that night"] = outcome
 
 
 @pytest.mark.long

@@ -55,7 +55,7 @@ CHECKS = (
 # What a room of `shared` may reach of the others; its own modules it may reach, too.
 PLAIN = {
     *("errors", "telemetry", "settings", "clients", "tables", "snapshot", "events", "declaration"),
-    *("jsonlines", "lines", "json_reader", "personal", "hashes"),
+    *("jsonlines", "lines", "json_reader", "personal", "hashes", "prints"),
 }
 ROOMS = {
     "postgres": PLAIN,
