@@ -152,6 +152,10 @@ def apart(found: Mapping[str, Any], stage: Stage) -> dict[str, float]:
     return {
         "the dashboard, beyond an account's third": PRICES["CloudWatch, dashboard"],
         "1,000 refreshes of the dashboard": 1000 * scanned * PRICES["CloudWatch, GB scanned"],
+        # As much as a night without news, which looks at all tables.
+        "deletes at every tick, at most": lambda_cost(
+            TICKS, night_seconds(found, replace(stage, has_news=False)), RECONCILE_MEMORY
+        ),
         "storage of a million rows": usual["bytes"] / usual["rows"] / 1e3 * PRICES["S3, GB-month"],
         "an interface endpoint for Secrets Manager, in one zone": HOURS
         * PRICES["VPC, hour of an interface endpoint"],
