@@ -215,6 +215,11 @@ def test_the_parameters_are_those_of_serverless_yml_each_described_once():
     assert first_cells(section(CONFIGURATION, "Parameters")) == described
 
 
+def test_readme_says_within_how_many_days_all_values_are_proved():
+    [days] = re.findall(r"older ones in turn, each within (\d+) days", " ".join(README.split()))
+    assert days == str(params()["default"]["proofDays"])
+
+
 def test_the_defaults_are_those_of_serverless_yml():
     default, numbers = params()["default"], 0
     for line in section(CONFIGURATION, "Parameters").splitlines():
