@@ -95,7 +95,7 @@ def test_latest_json_is_mended_as_it_was_if_nothing_lands(place):
 def test_a_very_old_latest_json_is_healed_by_the_keys(claimed, monkeypatch):
     """A walk of thousands of steps would outlast the function, and the next one would, too."""
     put_back(1)(claimed)
-    monkeypatch.setattr(position, "_LONG_WALK", 1)
+    monkeypatch.setattr(position, "LONG_WALK", 1)
     made = operations(claimed.run)
     assert made["ListObjectsV2"] == 1
     claimed.check()
