@@ -62,9 +62,7 @@ FAULTS = {
     "bad values": Fault(stage_faults.bad_values, BROKEN, ticks=1, slow=False),
     "out of memory": Fault(stage_faults.out_of_memory, {"function-killed", "executions-failed"}),
     "timeout": Fault(stage_faults.too_slow, {"function-slow", "executions-failed"}),
-    "rows held back": Fault(
-        stage_faults.writer_stays_open, {"rows-held-back"}, ticks=12, runs=2, slow=False
-    ),
+    "rows held back": Fault(stage_faults.writer_stays_open, {"rows-held-back"}, ticks=12, runs=2),
 }
 # Faults of runs that need no injection: Step Functions or the schedule are what fails.
 STOPPED = Recording([], "ABORTED")

@@ -54,6 +54,7 @@ def commands(explained: list[str]) -> list[str]:
     return [line.partition(" #")[0].strip() for line in explained if " # " in line]
 
 
+@pytest.mark.long
 def test_every_command_to_paste_runs(stage: LocalStage, explained: list[str]):
     printed = commands(explained)
     assert len(printed) == 10

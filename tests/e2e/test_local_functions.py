@@ -221,6 +221,7 @@ def test_nothing_is_left_when_it_is_closed():
     assert not Path(folder).exists()
 
 
+@pytest.mark.long
 def test_nothing_runs_on_when_the_one_that_started_it_is_killed():
     program = (
         "from tests.e2e.test_local_functions import Function, LocalAws\n"

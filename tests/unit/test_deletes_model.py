@@ -119,6 +119,7 @@ def test_a_row_that_is_there_is_not_lost_until_another_reconciliation_finds_it(s
     explore_without_another(scenario)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", LONG_SCENARIOS.values(), ids=LONG_SCENARIOS)
 def test_a_row_that_is_gone_is_gone_in_more_schedules(scenario, record_property):
     test_a_row_that_is_gone_is_gone_and_no_other(scenario, record_property)

@@ -91,7 +91,7 @@ def sent(place):
     return [json.loads(line)["thing_id"] for line in lines]
 
 
-@pytest.mark.parametrize("what", one_in(2, DECLARATIONS))
+@pytest.mark.parametrize("what", one_in(4, DECLARATIONS))
 def test_both_streams_are_the_table_and_only_changed_lines_are_sent(place, what):
     statements, ids = DECLARATIONS[what]
     write(place, *statements.split(";"))
@@ -224,7 +224,7 @@ def stretch_by_stretch(place):
     raise AssertionError("It never ends.")
 
 
-@pytest.mark.parametrize("what", one_in(3, DECLARATIONS))
+@pytest.mark.parametrize("what", one_in(6, DECLARATIONS))
 def test_it_goes_on_in_the_next_call(place, what):
     write(place, *DECLARATIONS[what][0].split(";"))
     stretch_by_stretch(place)
@@ -239,7 +239,7 @@ def die():
 ADD, DROP = "ALTER TABLE thing ADD note text DEFAULT 'none'", "ALTER TABLE thing DROP note"
 
 
-@pytest.mark.parametrize("number", one_in(9, range(10, 46)))
+@pytest.mark.parametrize("number", one_in(18, range(10, 46)))
 def test_wherever_it_dies_and_whatever_is_declared_then(place, number):
     """Also as before: the lines that have landed meanwhile are no longer those of the table."""
     write(place, ADD)
@@ -250,7 +250,7 @@ def test_wherever_it_dies_and_whatever_is_declared_then(place, number):
     check_both(place)
 
 
-@pytest.mark.parametrize("number", one_in(9, range(10, 46)))
+@pytest.mark.parametrize("number", one_in(18, range(10, 46)))
 def test_whatever_is_declared_while_it_compares(place, number):
     write(place, ADD)
     with suppress(Exception):  # it was declared anew while it was read

@@ -14,6 +14,7 @@ from services.ingestion import Range, get_table_data, replay
 from shared.bucket import keys, read_new
 from shared.jsonlines import to_json_lines
 from shared.tables import Table
+from tests.helpers.cases import as_long
 from tests.helpers.oracle.frames import assert_same
 from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.changing import bury, update, write
@@ -190,7 +191,7 @@ class Copy:
         return found
 
 
-@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("crashes", [as_long(False), True])
 def test_whoever_follows_both_streams_as_the_guide_says_has_the_table(database, bucket, crashes):
     place = Place(database, bucket, ["thing"], {}, with_changes=True)
     insert = "INSERT INTO thing (name) VALUES ('a'), ('b')"

@@ -365,6 +365,7 @@ def added(copied, totesys, bucket):
     return python
 
 
+@pytest.mark.long
 def test_adding_a_table_is_that_command_and_a_line(added, totesys, bucket):
     connection, python = totesys.connect(), added
     said = python("-c", CALL)

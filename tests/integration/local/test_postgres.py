@@ -91,6 +91,7 @@ def test_a_crash_loses_nothing_that_was_committed() -> None:
     server.stop()
 
 
+@pytest.mark.long
 def test_a_directory_outlives_its_server_however_long_its_name(open_directory: Path) -> None:
     directory = open_directory / ("long" * 30) / "cluster"
     with Server.start(directory) as server:

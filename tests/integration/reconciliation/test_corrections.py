@@ -11,6 +11,7 @@ import pytest
 
 from shared.bucket import keys
 from shared.tables import Table
+from tests.helpers.cases import one_in
 from tests.helpers.oracle.exactly_once import check_equal, content
 from tests.helpers.runs.changing import SCHEMA, TABLE, changing, compare, update, write
 from tests.helpers.runs.place import Died
@@ -215,7 +216,7 @@ def die():
 
 
 SOME_STEPS = pytest.mark.parametrize(
-    ("first", "stride"), [(2, 29), pytest.param(1, 1, marks=pytest.mark.long)]
+    ("first", "stride"), [(2, 61), pytest.param(1, 1, marks=pytest.mark.long)]
 )
 
 
@@ -247,7 +248,7 @@ DISTURBANCES = {
 
 @SOME_STEPS
 @pytest.mark.parametrize("with_listing", [True, False], ids=["at night", "after a run"])
-@pytest.mark.parametrize("disturbance", DISTURBANCES)
+@pytest.mark.parametrize("disturbance", one_in(2, DISTURBANCES))
 def test_whatever_happens_meanwhile_both_streams_are_the_table(
     place, disturbance, with_listing, first, stride
 ):

@@ -236,7 +236,7 @@ def test_whatever_happened_it_finds_what_it_finds_without_an_inventory(place, se
 
 # The first step that is disturbed, and how many there are between two.
 SOME_STEPS = pytest.mark.parametrize(
-    ("first", "stride"), [(3, 17), pytest.param(0, 1, marks=pytest.mark.long)]
+    ("first", "stride"), [(3, 41), pytest.param(0, 1, marks=pytest.mark.long)]
 )
 
 

@@ -199,7 +199,7 @@ def test_new_batches_come_before_old_ones(place):
     assert findings.differing.tolist() == [31]
 
 
-@pytest.mark.parametrize(("first", "stride"), [(3, 37), pytest.param(1, 1, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("first", "stride"), [(3, 83), pytest.param(1, 1, marks=pytest.mark.long)])
 def test_wherever_it_dies_the_next_night_finds_the_same(place, first, stride):
     forget_update(place, 17)
     write(place, update(3), "DELETE FROM thing WHERE thing_id = 9")

@@ -73,7 +73,7 @@ def kill_at_every(stride, situation, totesys, bucket):
 
 @pytest.mark.parametrize(
     ("situation", "stride"),
-    [("first ingest", 5), ("adoption", 11), ("tick of four tables", 47), ("lost latest.json", 17)],
+    [("first ingest", 9), ("adoption", 23), ("tick of four tables", 97), ("lost latest.json", 37)],
 )
 def test_a_killed_run_loses_and_doubles_nothing(situation, stride, totesys, bucket):
     steps, points = kill_at_every(stride, situation, totesys, bucket)

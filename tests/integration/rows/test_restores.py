@@ -135,7 +135,7 @@ def test_what_is_there_is_not_touched(place, name):
     assert content(place.bucket) == place.before
 
 
-@pytest.mark.parametrize("name", one_in(2, EACH[:-1]))
+@pytest.mark.parametrize("name", one_in(4, EACH[:-1]))
 @pytest.mark.parametrize("behind", [0, 1], ids=["new consumers", "consumers that read it"])
 def test_without_a_version_both_streams_are_the_table_again(place, name, behind):
     """Rows are updated, deleted and inserted again, before it is lost and while it is."""
@@ -237,7 +237,7 @@ def die():
     raise Died
 
 
-@pytest.mark.parametrize("number", one_in(13, range(2, 27)))
+@pytest.mark.parametrize("number", one_in(25, range(2, 27)))
 @pytest.mark.parametrize("name", ["thing/7", CHANGES[0]])
 def test_wherever_it_dies_it_can_be_asked_again(place, name, number):
     key, copy = key_of(place, name), Copy()
@@ -252,7 +252,7 @@ def test_wherever_it_dies_it_can_be_asked_again(place, name, number):
     check_copies(place, copy)
 
 
-@pytest.mark.parametrize("number", one_in(13, range(2, 27)))
+@pytest.mark.parametrize("number", one_in(25, range(2, 27)))
 @pytest.mark.parametrize("name", ["thing/7", CHANGES[0]])
 def test_runs_and_writers_may_be_at_work(place, name, number):
     key, copy = key_of(place, name), Copy()

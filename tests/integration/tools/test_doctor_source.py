@@ -458,7 +458,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", one_in(3, FAULTS))
+@pytest.mark.parametrize("fault", one_in(6, FAULTS))
 def test_a_fault_of_the_database_is_named_and_its_remedy_repairs_it(place, fault):
     inject, (name, outcome, found, remedy) = FAULTS[fault]
     place.run(inject)
@@ -499,7 +499,7 @@ CATALOGUE = {
 }
 
 
-@pytest.mark.parametrize("right", one_in(3, CATALOGUE))
+@pytest.mark.parametrize("right", one_in(6, CATALOGUE))
 def test_a_right_that_every_role_has_and_this_one_lacks(place, right):
     check, what = CATALOGUE[right]
     place.run(f"REVOKE {right} FROM PUBLIC")
