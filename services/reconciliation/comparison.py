@@ -154,7 +154,7 @@ class Comparison:
             SourceError, SourceUnavailableError, LandingError, LandingUnavailableError: see
                 `ValueProof`.
         """
-        findings, mark = self.findings, self.corrections and self.corrections.known_mark
+        findings, mark = self.findings, self.corrections and self.corrections.done
         if not self._state:
             findings.unproved = "the table has no change stream"
         elif self.is_overtaken or self._store.is_overtaken:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from shared.bucket.changes import ChangeState
     from shared.lines import Lines
     from shared.personal import PersonalData
-    from shared.snapshot import Mark
     from shared.tables import Table
 
 # So many lines are in one object at most.
@@ -43,7 +42,8 @@ class Corrections:
     """What a comparison of a table may say in its change stream.
 
     Attributes:
-        done: the mark that tells old versions from new ones; None if there is none.
+        done: the mark that tells old versions from new ones; None if there is none, or if it can't
+            be compared.
         mark: taken before the source was compared; None if the table has no versions.
         is_broken: whether the marks can't be compared: every row goes into the stream once more.
     """
@@ -75,9 +75,9 @@ class Corrections:
         taken = seen.marks.get(state.table.name)
         self.mark = taken and taken.landing(personal)
         self._declared = seen.declared.get(state.table.name, ())
-        state = _with_mark(state, number, bucket)
-        self.done = state.done if self.mark else None
+        state = _with_last_mark(state, number, bucket)
         self.is_broken = bool(self.mark and break_between(state.done, self.mark))
+        self.done = state.done if self.mark and not self.is_broken else None
         self._additions = Additions(replace(state, number=number), self.mark, bucket)
         known = keys.format_change_key(state.table, number)
         behind = bucket.keys(keys.change_folder(state.table), after=known)
@@ -92,11 +92,6 @@ class Corrections:
     def can_be_said(self) -> bool:
         """Whether something can be said: not before the table's first scan has ended."""
         return self._additions.objection is None and not self.is_overtaken
-
-    @property
-    def known_mark(self) -> Mark | None:
-        """The mark that tells old versions from new ones; None if there is none now."""
-        return None if self.is_broken else self.done
 
     def objection(self, gone: int, rows: int, accepted: int) -> str:
         """Return why so many deletes are not passed on, and what to do; empty if they are.
@@ -167,7 +162,7 @@ def is_mass_delete(gone: int, rows: int) -> bool:
     )
 
 
-def _with_mark(state: ChangeState, number: int, bucket: Bucket) -> ChangeState:
+def _with_last_mark(state: ChangeState, number: int, bucket: Bucket) -> ChangeState:
     """Return the state with the mark of its last object, if its latest.json is lost."""
     if state.pointer.value or not number:
         return state

@@ -110,6 +110,18 @@ def test_replay_lands_rows_again(caught_up: LocalStage):
     assert ids == [each for each in landed if each <= 500]
 
 
+def test_restore_lands_a_lost_object_again(caught_up: LocalStage):
+    key = caught_up.landed.keys("department")[0]
+    body = caught_up.landed.read(key)
+    with stage_faults.object_lost(caught_up, key):
+        done = invoke(caught_up, "restore", "--", "department", key)
+        assert done.returncode == 0, done.stderr
+        assert caught_up.landed.read(key) == body
+        again = invoke(caught_up, "restore", "--", "department", key)
+        assert again.returncode == 1
+        assert "is there, and nothing overwrites an object" in again.stderr
+
+
 def test_a_failure_of_the_function_is_one_of_the_command(stage: LocalStage):
     before = request_ids(stage.log)
     with stage_faults.wrong_password(stage):

@@ -146,6 +146,17 @@ def object_deleted(stage: LocalStage, key: str) -> Iterator[None]:
 
 
 @contextmanager
+def object_lost(stage: LocalStage, key: str) -> Iterator[None]:
+    """An object is missing from the bucket, and so are its versions."""
+    client, bucket = stage.aws.client("s3"), stage.landed.bucket_name
+    with _put_back(stage, key):
+        found = client.list_object_versions(Bucket=bucket, Prefix=key)
+        for version in found["Versions"]:
+            client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+        yield
+
+
+@contextmanager
 def value_altered(stage: LocalStage, key: str) -> Iterator[None]:
     """Somebody edited a value in an object."""
     with _put_back(stage, key) as object_:
