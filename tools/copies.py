@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.bucket import keys
-from shared.bucket.chain import claimed_keys, consecutive_keys
+from shared.bucket.chain import consecutive_keys, follow_claims
 from shared.bucket.objects import damaged, get_lines
+from shared.bucket.position import get_position
 from tools.views import LISTINGS, NOTHING
 
 if TYPE_CHECKING:
@@ -50,21 +52,25 @@ class Copies:
         if table in self._copied:
             return
         # A change is never older than its row in the first stream, and an object than its claim.
-        # So in this order no change lacks its row, and no object its claim. A batch that lands
-        # meanwhile may be in the table already, and not yet among its objects.
+        # So in this order no change lacks its row, and no object its claim.
         found = self._bucket.list(keys.change_folder(table))
         changes = {each.key: each for each in found if keys.is_change_key(each.key)}
         found = self._bucket.list(keys.data_folder(table))
         batches = {each.key: each for each in found if keys.is_data_key(each.key)}
-        claimed = [*claimed_keys(table, 0, self._bucket, most_steps=0)]
-        if claimed and claimed[-1] not in batches:
-            claimed.pop()  # all others have landed, because the next claim is made after an object
+        chain = (key for key, _ in follow_claims(table, 0, self._bucket, most_steps=0))
+        claimed = [*takewhile(lambda key: key in batches or self._is_lost(table, key), chain)]
+        front = keys.parse_data_key(claimed[-1]).row_id if claimed else 0
         numbered = consecutive_keys(table, 0, changes, self._bucket)
         rows = self._copy_objects([*claimed, *numbered])
-        listed = (_line(each, rows) for each in (*batches.values(), *changes.values()))
+        listed = (_line(each, rows, front) for each in (*batches.values(), *changes.values()))
         lines = (json.dumps(line) + "\n" for line in listed)
         self._list_file(table).write_text("".join(lines))
         self._copied.add(table)  # not before it is complete: Ctrl-C may end a copy
+
+    def _is_lost(self, table: Table, key: str) -> bool:
+        """Tell of a claimed object that was not listed whether it is one that has landed."""
+        landed = get_position(table, self._bucket).row_id
+        return keys.parse_data_key(key).row_id <= landed and self._bucket.metadata(key) is None
 
     def _copy_objects(self, wanted: Sequence[str]) -> dict[str, int]:
         """Copy objects; return how many rows each has."""
@@ -82,17 +88,19 @@ class Copies:
         return self._folder / LISTINGS / f"{table.name}.jsonl"
 
 
-def _line(listed: ListedObject, rows: Mapping[str, int]) -> dict[str, Any]:
+def _line(listed: ListedObject, rows: Mapping[str, int], front: int) -> dict[str, Any]:
     """Return what the view `<table>_objects` shows of an object.
 
     Args:
         listed: the object.
         rows: how many rows each object has that counts.
+        front: the id up to which all batches have landed.
     """
     if keys.is_change_key(listed.key):
         place = {"stream": "changes", "number": keys.parse_change_key(listed.key).number}
     else:
-        place = {"stream": "rows", "claimed": listed.key in rows}
+        is_ahead = keys.parse_data_key(listed.key).row_id > front
+        place = {"stream": "rows", "claimed": None if is_ahead else listed.key in rows}
     return place | {
         "key": listed.key,
         "rows": rows.get(listed.key),

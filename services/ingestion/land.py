@@ -13,20 +13,21 @@ Every id from p to q was settled (see `new_rows`) before the claim was made, so 
 the batch lands the same rows. A run that finds a claim without its object writes the object, and
 continues after it with the rest of its own rows. A run whose rows don't reach q was overtaken and
 writes nothing. The claims form a chain, each beginning where the previous one ends, and nothing is
-ever deleted. So a `latest.json` that lags or was restored is healed by following the chain from it;
-one that is lost or very old, by following the chain from the highest id in the keys.
-docs/exactness.md has the argument.
+ever deleted. So a `latest.json` that lags, was restored or is lost is healed by following the chain
+from it, up to the first claim without its object: a load claims many batches beforehand, which land
+in any order. docs/exactness.md has the argument.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
-from shared.bucket.position import Latest, Position, find_position, get_claim, save_position
+from shared.bucket.chain import check_end
+from shared.bucket.claims import create_claim, get_claim
+from shared.bucket.position import Latest, Position, find_position, save_position
 from shared.errors import StateError
 from shared.jsonlines import render
 from shared.tables import Table
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def get_latest_id(table: str, client: S3Client, bucket_name: str) -> int:
-    """Return the highest row id of a table that has landed, 0 if none has.
+    """Return the id up to which all rows of a table have landed, 0 if none has.
 
     Raises:
         LandingError: S3 refuses: no such bucket, no permission.
@@ -78,7 +79,7 @@ def write_table_data(
 
 
 def land_rows(
-    position: Position, rows: pd.DataFrame, bucket: Bucket
+    position: Position, rows: pd.DataFrame, bucket: Bucket, highest_id: int | None = None
 ) -> tuple[Position, list[Landed]]:
     """Land the rows above the position; the caller then calls `save_position`.
 
@@ -86,6 +87,8 @@ def land_rows(
         position: where the table stands.
         rows: all rows above the position, up to the last of them.
         bucket: the bucket to land in.
+        highest_id: the table's highest id as it was read before; None if that is not known, which
+            takes more requests.
 
     Returns:
         The position after what has landed, and the objects that this call has written. Both end
@@ -102,7 +105,10 @@ def land_rows(
     while last > position.row_id:
         # Before the claim, so that rows that can't be rendered, or not in memory, are not claimed.
         lines = _render(position, last, rows)
-        key = position.claimed or _claim_batch(position, last, bucket)
+        key, is_ours = position.claimed, False
+        if key is None:
+            key, is_ours = _claim_batch(position, last, bucket, highest_id)
+        position = replace(position, is_end=is_ours)
         if claimed_row_id(key) > last:
             return replace(position, claimed=key), landed
         if claimed_row_id(key) < last:
@@ -140,16 +146,23 @@ def _put(
     return replace(position, latest=latest, claimed=None), [landed] if landed else []
 
 
-def _claim_batch(position: Position, row_id: int, bucket: Bucket) -> str:
-    """Claim the batch above the position; return its key: ours, or that of the first to claim."""
-    table = position.table
+def _claim_batch(
+    position: Position, row_id: int, bucket: Bucket, highest_id: int | None
+) -> tuple[str, bool]:
+    """Claim the batch above the position; return its key, and whether it is ours.
+
+    If not, it is that of the first to claim it, who may have claimed more behind it.
+    """
+    table, above = position.table, position.row_id
+    if not position.is_end:
+        check_end(table, above, highest_id and max(highest_id, row_id), bucket)
     key = keys.format_data_key(table, row_id, keys.timestamp_now())
-    claim = keys.format_claim_key(table, position.row_id)
-    if bucket.create(claim, json.dumps({"key": key}).encode()):
-        return key
-    theirs = get_claim(table, position.row_id, bucket)
+    if create_claim(table, above, key, bucket):
+        return key, True
+    theirs = get_claim(table, above, bucket)
     if theirs is None:
+        claim = keys.format_claim_key(table, above)
         raise StateError(
             f"s3://{bucket.name}/{claim} existed a moment ago and is missing. Never delete claims."
         )
-    return theirs
+    return theirs, False

@@ -23,7 +23,8 @@ from services.ingestion.replays import open_additions
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
 from shared.bucket.changes import find_last_number, forget_declaration, get_change_state
-from shared.bucket.position import find_claim, find_position, get_claim
+from shared.bucket.claims import find_claim, get_claim
+from shared.bucket.position import find_position
 from shared.contracts.check import Inspector
 from shared.contracts.contract import personal_data
 from shared.errors import EventError, StateError

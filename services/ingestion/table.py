@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from services.ingestion.change_scan import ChangeScan
 from services.ingestion.land import claimed_row_id, land_claimed, land_rows
 from services.ingestion.summary import Progress, TableSummary
-from shared.bucket.position import heal_position, save_position
+from shared.bucket.position import follow_position, heal_position, save_position
 from shared.contracts.check import Inspector
 from shared.postgres.reader import read_settled_rows
 
@@ -60,11 +60,12 @@ class TableRun:
         self._scan: ChangeScan | None = None
         if standing.to_scan and standing.changes and standing.mark:
             self._scan = ChangeScan(standing.changes, standing.mark, bucket, standing.personal)
+        self._highest_id = standing.highest_id
         self._progress = Progress(standing.table.name, standing.highest_id)
         self._landed: list[Landed] = []
         self._held_back = 0
         self._seconds = 0.0
-        self._is_healed = False
+        self._is_healed = self._has_adopted = False
         self._is_all_ours = True
 
     @property
@@ -98,6 +99,7 @@ class TableRun:
 
     def see(self, highest_id: int | None) -> None:
         """Take note of the table's highest id, which was read again; None if that failed."""
+        self._highest_id = highest_id
         self.to_read |= self._position.is_behind(highest_id)
 
     def end(self) -> None:
@@ -136,33 +138,46 @@ class TableRun:
         self._heal()
         if self._position.claimed:
             self._adopt(self._position.claimed)
+            return
         batch = self._reader.read(self.table, self._position.row_id, self._personal)
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
-            self._advance(batch, *land_rows(self._position, batch.rows, self._bucket))
+            landed = land_rows(self._position, batch.rows, self._bucket, self._highest_id)
+            self._advance(batch, *landed)
         # A batch that another run has claimed meanwhile is not left to it: it may have crashed.
         self.to_read = batch.more or self._position.claimed is not None
         if self.to_read:
             self._progress.log(sum(each.rows for each in self._landed), self._position.row_id)
 
     def _heal(self) -> None:
-        """Heal the table's position in the bucket, once."""
+        """Heal the table's position in the bucket: when the run begins, and after an adoption."""
         if self._is_healed:
             return
-        self._position, self._is_healed = heal_position(self._position, self._bucket), True
+        self._is_healed = True
+        if self._has_adopted:
+            before = self._position.row_id
+            self._position = follow_position(self._position, self._bucket)
+            # Whoever landed what lies between may have read it before this run's mark.
+            self._is_all_ours &= self._position.row_id == before
+            return
+        self._position = heal_position(self._position, self._bucket)
         self._from_row_id = self._position.row_id
         if self._scan and not self._position.row_id and not self._position.claimed:
             self._scan.remember_mark()
 
     def _adopt(self, key: str) -> None:
-        """Land a batch that another run claimed and did not land: exactly the rows it claimed."""
+        """Land a batch that another run claimed and did not land: exactly the rows it claimed.
+
+        Others may have landed those behind it, so the table is healed again before it is read.
+        """
         connection, last = self._reader.connection, claimed_row_id(key)
         batch = read_settled_rows(
             self.table, self._position.row_id, last, connection, personal=self._personal
         )
         self._inspector.inspect(batch)
         self._advance(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
+        self._is_healed, self._has_adopted, self.to_read = False, True, True
 
     def _advance(self, batch: Batch, position: Position, landed: list[Landed]) -> None:
         self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)

@@ -12,7 +12,7 @@ import numpy as np
 from services.reconciliation.contents import Contents, get_contents
 from services.reconciliation.ids import NO_IDS, NO_PRINTS, Ids
 from shared.bucket import keys
-from shared.bucket.position import get_claim
+from shared.bucket.claims import get_claim
 from shared.errors import StateError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import numpy as np
 
 from shared.bucket import keys
 from shared.bucket.bucket import ListedObject
-from shared.bucket.position import LONG_WALK, get_claim
+from shared.bucket.chain import LONG_WALK
+from shared.bucket.claims import get_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

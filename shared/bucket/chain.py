@@ -1,32 +1,61 @@
 """The order of a table's objects: the chain of claims from an id on, and the numbers of changes.
 
-A claim names the object with the rows above its id, and the last id of that object leads to the
-next claim (see `services.ingestion.land`). Keys are not in the order of ids: `10`, `100`, `2`, `9`.
+A claim leads to the next one, see `shared.bucket.claims`. Keys are not in the order of ids: `10`,
+`100`, `2`, `9`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import count, pairwise
-from typing import TYPE_CHECKING
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
+from shared.bucket.claims import etag_of_claim, get_claim
 from shared.bucket.objects import damaged
-from shared.bucket.position import LONG_WALK, get_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from shared.bucket.bucket import Bucket
+    from shared.errors import StateError
     from shared.tables import Table
 
+# After so many steps from claim to claim the keys are listed: a page of 1,000 takes one request.
+LONG_WALK = 100
 
-def claimed_keys(
+
+class Claimed(NamedTuple):
+    """A batch that is claimed.
+
+    Attributes:
+        key: of its object.
+        is_listed: whether the object was listed, and so has landed. If not, it may have, too.
+    """
+
+    key: str
+    is_listed: bool
+
+
+class _Listed(NamedTuple):
+    """A table's claims and objects, as they were listed.
+
+    Attributes:
+        named: the keys that claims name, by the ids they begin above, as far as that is known.
+        keys: the keys of all objects.
+        last: the highest id that a claim begins above, or an object ends at.
+    """
+
+    named: Mapping[int, str] = {}
+    keys: Collection[str] = ()
+    last: int = 0
+
+
+def follow_claims(
     table: Table, row_id: int, bucket: Bucket, *, most_steps: int = LONG_WALK
-) -> Iterator[str]:
-    """Yield the keys of the batches above an id, each beginning where the one before ends.
+) -> Iterator[Claimed]:
+    """Yield the batches that are claimed above an id, each beginning where the one before ends.
 
-    The last one is claimed, but may not have landed yet.
+    Any of them may not have landed yet, see `Claimed`.
 
     Args:
         table: the table.
@@ -36,20 +65,44 @@ def claimed_keys(
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
-        StateError: a claim is not valid; or, where they are listed, one is missing before others.
+        StateError: a claim is not valid; or, where they are listed, one is missing before others,
+            or before objects.
     """
-    listed: Mapping[int, str | None] = {}
+    listed = _Listed()
     for step in count():
         if step == most_steps:
-            listed = _list_chain(table, row_id, bucket)
-        key = listed.get(row_id) or get_claim(table, row_id, bucket)
-        if key is None and any(start > row_id for start in listed):
-            claim = keys.format_claim_key(table, row_id)
-            raise damaged(claim, "is missing, and there are claims behind it", bucket)
+            listed = _list_chain(table, bucket)
+        key = listed.named.get(row_id) or get_claim(table, row_id, bucket)
+        if key is None and row_id < listed.last:
+            raise _lost_claim(table, row_id, bucket)
         if key is None:
             return
-        yield key
+        yield Claimed(key, key in listed.keys)
         row_id = keys.parse_data_key(key).row_id
+
+
+def check_end(table: Table, row_id: int, highest_id: int | None, bucket: Bucket) -> None:
+    """Make sure that the chain ends at an id, where no claim was found, before one is made there.
+
+    latest.json may have been put back to an older version, or lag, and the claim there be lost.
+    Claimed anew, the rows behind it would land twice. What was claimed or landed behind it shows
+    that: rows that are still in the source are up to its highest id, so no other keys are listed.
+
+    Args:
+        table: the table.
+        row_id: the id.
+        highest_id: the highest id in the source; None if that is not known.
+        bucket: where the table's objects are.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+        StateError: the claim there is lost, or not valid.
+    """
+    folders = keys.claim_folder(table), keys.data_folder(table)
+    behind = (key for each in folders for key in _keys_near(each, row_id, highest_id, bucket))
+    # Another run may have claimed it meanwhile, and gone on: a claim is older than what is behind.
+    if any(_id_of(key) > row_id for key in behind) and get_claim(table, row_id, bucket) is None:
+        raise _lost_claim(table, row_id, bucket)
 
 
 def consecutive_keys(
@@ -67,25 +120,47 @@ def consecutive_keys(
         yield key
 
 
-def _list_chain(table: Table, above: int, bucket: Bucket) -> dict[int, str | None]:
-    """Return the claims from an id on, with the keys they name, if the listing tells that.
+def _list_chain(table: Table, bucket: Bucket) -> _Listed:
+    """List the claims and the objects; tell by the claims' ETags which objects they name.
 
-    A batch ends where the next claim begins, and the next claim is made after its object. So if
-    the first object behind a claim ends where the next claim begins, it is the one that the claim
-    names. If not, a claim or an object was lost, or it is the last claim: then it has to be read.
-    (Where both were lost, nothing here tells; the reconciliation finds it.)
+    What does not match has to be read: a claim whose object has not landed, or is lost, or that
+    was put back by hand.
     """
-    claims = map(
-        keys.parse_claim_key, filter(keys.is_claim_key, bucket.keys(keys.claim_folder(table)))
-    )
-    starts = sorted(claim.row_id for claim in claims if claim.row_id >= above)
-    batches: dict[int, list[str]] = {}
-    for key in filter(keys.is_data_key, bucket.keys(keys.data_folder(table))):
-        batches.setdefault(keys.parse_data_key(key).row_id, []).append(key)
-    ends = sorted(batches)
-    chain: dict[int, str | None] = dict.fromkeys(starts)
-    for start, following in pairwise(starts):
-        first = bisect_right(ends, start)
-        if ends[first : first + 1] == [following] and len(batches[following]) == 1:
-            [chain[start]] = batches[following]
-    return chain
+    folder = keys.claim_folder(table)
+    claims = {_id_of(each.key): each.etag for each in bucket.list(folder) if _id_of(each.key) >= 0}
+    batches = set(filter(keys.is_data_key, bucket.keys(keys.data_folder(table))))
+    by_etag = {etag_of_claim(key): key for key in batches}
+    named = {start: by_etag[etag] for start, etag in claims.items() if etag in by_etag}
+    # A claim that leads back is not valid: reading it says so.
+    named = {start: key for start, key in named.items() if _id_of(key) > start}
+    return _Listed(named, batches, max([*claims, *map(_id_of, batches)], default=0))
+
+
+def _keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:
+    """Yield the keys in a folder with ids above one up to another, and some others.
+
+    Of one number of digits, ids are in the order of their keys. So a few requests find them, where
+    a whole folder takes one for each thousand keys.
+    """
+    if highest_id is None:
+        yield from bucket.keys(folder)
+        return
+    first = row_id + 1
+    while first <= highest_id:
+        last = min(highest_id, 10 ** len(str(first)) - 1)
+        # `~` is behind all that follows an id in a key.
+        near = bucket.keys(folder, after=f"{folder}{first}")
+        yield from takewhile(f"{folder}{last}~".__gt__, near)
+        first = last + 1
+
+
+def _id_of(key: str) -> int:
+    """Return the id that a claim begins above, or a batch ends at; -1 for any other key."""
+    if keys.is_claim_key(key):
+        return keys.parse_claim_key(key).row_id
+    return keys.parse_data_key(key).row_id if keys.is_data_key(key) else -1
+
+
+def _lost_claim(table: Table, row_id: int, bucket: Bucket) -> StateError:
+    claim = keys.format_claim_key(table, row_id)
+    return damaged(claim, "is missing, and there are claims or objects behind it", bucket)

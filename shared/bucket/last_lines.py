@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from shared.bucket import keys
-from shared.bucket.chain import claimed_keys
+from shared.bucket.chain import follow_claims
 from shared.bucket.objects import damaged, get_lines
 from shared.errors import StateError
 from shared.json_reader import parse_line
@@ -72,7 +72,7 @@ class LastLines:
         starts = sorted(keys.parse_claim_key(key).row_id for key in found)
         first = max(0, bisect_right(starts, above) - 1)
         self.objects = len(starts) - first + number
-        self._batches = claimed_keys(table, starts[first] if starts else 0, bucket)
+        self._batches = follow_claims(table, starts[first] if starts else 0, bucket)
         self._up_to = above
         self._landed = _NO_WORDS
         self._changed: _Words | None = None
@@ -106,11 +106,11 @@ class LastLines:
         """Read the batches that hold rows up to an id."""
         read = [self._landed]
         while self._up_to < up_to:
-            key = next(self._batches, None)
-            if key is None:
+            batch = next(self._batches, None)
+            if batch is None:
                 raise StateError(f"No claim of {self._table.name!r} has row {up_to}.")
-            read.append(self._read(key))
-            self._up_to = keys.parse_data_key(key).row_id
+            read.append(self._read(batch.key))
+            self._up_to = keys.parse_data_key(batch.key).row_id
         self._landed = _joined(read)
 
     def _read_changes(self) -> _Words:

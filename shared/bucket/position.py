@@ -7,25 +7,18 @@ key" ever means that nothing has landed yet.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
+from shared.bucket.chain import LONG_WALK, follow_claims
 from shared.bucket.pointer import get_pointer, move_pointer
-from shared.errors import StateError
 from shared.telemetry import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shared.bucket.bucket import Bucket
     from shared.bucket.pointer import Pointer
     from shared.tables import Table
-
-# After so many steps from claim to claim the keys are listed: a page of 1,000 takes one request.
-LONG_WALK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +48,18 @@ class Position:
         latest: its last batch that landed.
         pointer: its `latest.json` as it was read.
         claimed: the key of the next batch, if it is claimed and has not landed.
+        is_end: whether it is known that nothing is claimed behind it, see `chain.check_end`.
     """
 
     table: Table
     latest: Latest
     pointer: Pointer[Latest]
     claimed: str | None = None
+    is_end: bool = False
 
     @property
     def row_id(self) -> int:
-        """The watermark: the highest id that has landed."""
+        """The watermark: all rows up to this id have landed."""
         return self.latest.latest_row_id
 
     def is_behind(self, highest_id: int | None) -> bool:
@@ -89,18 +84,10 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
     """Return the true position of a table, given the one in its `latest.json`.
 
     Raises:
-        LandingError, LandingUnavailableError, StateError: see `get_position`.
+        LandingError, LandingUnavailableError: see `get_position`.
+        StateError: a claim is not valid; or one is missing, as far as claims were listed.
     """
-    healed = position
-    for step in count():
-        if step == (0 if position.pointer.value is None else LONG_WALK):
-            healed = replace(healed, latest=_list_latest(position.table, bucket))
-        claimed = get_claim(position.table, healed.row_id, bucket)
-        metadata = bucket.metadata(claimed) if claimed else None
-        if claimed is None or metadata is None:
-            healed = replace(healed, claimed=claimed)
-            break
-        healed = replace(healed, latest=_latest_of(claimed, metadata))
+    healed = follow_position(position, bucket)
     if healed.latest != position.latest:
         logger().warning(
             "latest.json lagged behind what has landed; this run repairs it",
@@ -111,6 +98,25 @@ def heal_position(position: Position, bucket: Bucket) -> Position:
             },
         )
     return healed
+
+
+def follow_position(position: Position, bucket: Bucket) -> Position:
+    """Return the position at the end of what has landed without a hole, beginning at another one.
+
+    Batches may have landed behind one that is claimed and has not: they count once it has.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError: see `heal_position`.
+    """
+    last = claimed = None
+    most_steps = 0 if position.pointer.value is None else LONG_WALK
+    for batch in follow_claims(position.table, position.row_id, bucket, most_steps=most_steps):
+        if not batch.is_listed and bucket.metadata(batch.key) is None:
+            claimed = batch.key
+            break
+        last = batch.key
+    latest = _get_latest(last, bucket) if last else position.latest
+    return replace(position, latest=latest, claimed=claimed, is_end=False)
 
 
 def find_position(table: Table, bucket: Bucket) -> Position:
@@ -136,43 +142,8 @@ def save_position(position: Position, bucket: Bucket) -> Position:
     return position
 
 
-def get_claim(table: Table, row_id: int, bucket: Bucket) -> str | None:
-    """Return the key that is claimed for the batch above `row_id`, None if there is no claim.
-
-    Raises:
-        LandingError, LandingUnavailableError, StateError: see `get_position`.
-    """
-    claim = keys.format_claim_key(table, row_id)
-    found = bucket.get(claim)
-    return None if found is None else _parse_claim(claim, found.body, table, row_id)
-
-
-def find_claim(table: Table, row_id: int, bucket: Bucket) -> int | None:
-    """Return the id that the claim begins above whose batch has an id, None if there is no claim.
-
-    Raises:
-        LandingError, LandingUnavailableError: S3 refuses, or fails.
-    """
-    found = filter(keys.is_claim_key, bucket.keys(keys.claim_folder(table)))
-    starts = (keys.parse_claim_key(key).row_id for key in found)
-    return max((start for start in starts if start < row_id), default=None)
-
-
-def _list_latest(table: Table, bucket: Bucket) -> Latest:
-    """Return the batch with the highest id among a table's objects."""
-    found = [
-        (keys.parse_data_key(key).row_id, key)
-        for key in bucket.keys(keys.data_folder(table))
-        if keys.is_data_key(key)
-    ]
-    if not found:
-        return Latest()
-    _, key = max(found)
-    return _latest_of(key, bucket.metadata(key) or {})
-
-
-def _latest_of(key: str, metadata: Mapping[str, str]) -> Latest:
-    parsed = keys.parse_data_key(key)
+def _get_latest(key: str, bucket: Bucket) -> Latest:
+    parsed, metadata = keys.parse_data_key(key), bucket.metadata(key) or {}
     return Latest(parsed.row_id, parsed.timestamp, int(metadata.get("rows", 0)))
 
 
@@ -181,16 +152,3 @@ def _parse_latest(content: Any) -> Latest:
     if type(latest.latest_row_id) is not int or latest.latest_row_id < 0:
         raise ValueError("latest_row_id")
     return latest
-
-
-def _parse_claim(claim: str, body: bytes, table: Table, row_id: int) -> str:
-    try:
-        key: str = json.loads(body)["key"]
-        parsed = keys.parse_data_key(key)
-    except (ValueError, KeyError, TypeError, StateError):
-        parsed = None
-    if parsed is None or parsed.table != table or parsed.row_id <= row_id:
-        raise StateError(
-            f"{claim} is not a valid claim. Restore it: docs/operating.md, Restore an object."
-        )
-    return key

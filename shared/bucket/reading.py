@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
-from shared.bucket.chain import claimed_keys, consecutive_keys
+from shared.bucket.chain import consecutive_keys, follow_claims
 from shared.bucket.last_words import LastWords
 from shared.bucket.objects import damaged, get_lines
-from shared.bucket.position import get_claim
+from shared.bucket.position import get_position
 from shared.contracts.contract import load
 from shared.contracts.frames import NotARowError
 from shared.contracts.schema import POSTGRESQL_TYPE
@@ -151,17 +151,15 @@ class _Reader:
         return self._limit is not None and len(self.words) >= self._limit
 
     def _read_rows(self, row_id: int) -> tuple[int, bool]:
-        """Read rows above an id; return the last id, and whether it is the last that landed."""
-        for key in claimed_keys(self._table, row_id, self._bucket):
+        """Read rows above an id; return the last id, and whether all that has landed was read."""
+        for key, _ in follow_claims(self._table, row_id, self._bucket):
             end = keys.parse_data_key(key).row_id
-            is_there = self._read_object(key) is not None
-            if not is_there and get_claim(self._table, end, self._bucket) is not None:
-                # The next batch is claimed only once this one has landed: since we looked, or long
-                # ago, and then it is lost.
-                self._read_existing(key)
-                is_there = True
-            if not is_there:
-                break
+            if self._read_object(key) is None:
+                # What is claimed and has not landed is the end, also where others have landed
+                # behind it.
+                if get_position(self._table, self._bucket).row_id < end:
+                    break
+                self._read_existing(key)  # it has landed since we looked; if not, it is lost
             row_id = end
             if self._is_full():
                 return row_id, False

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
-from shared.bucket.chain import claimed_keys, consecutive_keys
+from shared.bucket.chain import check_end, consecutive_keys, follow_claims
 from shared.errors import StateError
 from shared.tables import Table
 from tests.helpers.models.memory_s3 import MemoryS3
@@ -35,36 +35,87 @@ def bucket_of(named, objects):
     return Bucket(client, "bucket"), client
 
 
-ends = st.sets(st.integers(1, 30), max_size=8).map(sorted)
-strays = st.sets(st.builds(key, st.integers(1, 35), st.sampled_from([0, 1])), max_size=8)
+def followed(bucket, steps):
+    """Return the keys along the chain, and those that are known to have landed."""
+    batches = list(follow_claims(THING, 0, bucket, most_steps=steps))
+    return [batch.key for batch in batches], {batch.key for batch in batches if batch.is_listed}
 
 
-@given(ends, strays, st.booleans(), st.sampled_from([0, 1, 3, 100]))
-def test_those_count_that_a_claim_names_in_the_order_of_the_ids(ends, strays, has_landed, steps):
+ends = st.sets(st.integers(1, 130), max_size=8).map(sorted)
+strays = st.sets(st.builds(key, st.integers(1, 130), st.sampled_from([0, 1])), max_size=8)
+steps = st.sampled_from([0, 1, 3, 100])
+
+
+@given(ends, strays, steps, st.data())
+def test_the_claims_are_followed_whatever_has_landed(ends, strays, steps, data):
     chain = [key(end) for end in ends]
     named = {above: key(end) for above, end in pairwise([0, *ends])}
-    landed = chain if has_landed else chain[:-1]
-    strays -= set(chain)
+    landed = data.draw(st.sets(st.sampled_from(chain or [""]))) - {""}
+    last = ends[-1] if ends else 0
+    strays = {stray for stray in strays - set(chain) if keys.parse_data_key(stray).row_id <= last}
     bucket, client = bucket_of(named, [*landed, *strays])
-    assert list(claimed_keys(THING, 0, bucket, most_steps=steps)) == chain
-    if not steps:
-        # The last one, to be sure of the end, and those in whose range strays end.
-        assert client.requests["GetObject"] <= 2 + len(strays)
+    found, is_listed = followed(bucket, steps)
+    assert found == chain
+    assert is_listed == (landed & set(chain[steps:]))
+    if not steps:  # only claims whose objects have not landed, and the one that is not there
+        assert client.requests["GetObject"] == len(chain) - len(landed) + 1
 
 
-@given(ends.filter(lambda ends: len(ends) > 2), st.data())
-def test_a_claim_that_is_missing_before_others_is_named(ends, data):
+@given(ends.filter(bool), steps, st.data())
+def test_a_claim_that_is_missing_before_others_or_objects_is_named(ends, steps, data):
     named = {above: key(end) for above, end in pairwise([0, *ends])}
-    lost = data.draw(st.sampled_from([*named][:-1]))
-    bucket, _ = bucket_of({above: named[above] for above in named if above != lost}, named.values())
+    lost = data.draw(st.sampled_from([*named]))
+    behind = [claimed for above, claimed in named.items() if above >= lost]
+    landed = data.draw(st.sets(st.sampled_from([*named.values()])))
+    has_behind = lost != [*named][-1] or landed & set(behind)
+    left = {above: claimed for above, claimed in named.items() if above != lost}
+    bucket, _ = bucket_of(left, landed)
     claim = keys.format_claim_key(THING, lost)
-    with pytest.raises(StateError, match=rf"s3://bucket/{claim} is missing, .* Restore"):
-        list(claimed_keys(THING, 0, bucket, most_steps=0))
+    if has_behind and steps <= [*named].index(lost):
+        with pytest.raises(StateError, match=rf"s3://bucket/{claim} is missing, .* Restore"):
+            followed(bucket, steps)
+    else:
+        assert followed(bucket, steps)[0] == [each for each in named.values() if each not in behind]
+    for highest in (None, ends[-1], 10**6):
+        if has_behind:
+            with pytest.raises(StateError, match=rf"s3://bucket/{claim} is missing, .* Restore"):
+                check_end(THING, lost, highest, bucket)
+        else:
+            check_end(THING, lost, highest, bucket)
 
 
-def test_without_a_claim_no_object_counts():
-    bucket, _ = bucket_of({}, [key(5)])
-    assert list(claimed_keys(THING, 0, bucket, most_steps=0)) == []
+def test_before_a_claim_only_what_is_near_is_listed():
+    """A year has 50,000 keys, and a page 1,000."""
+    ends = range(1, 12_000)
+    named = {above: key(end) for above, end in pairwise([0, *ends])}
+    bucket, client = bucket_of(named, named.values())
+    for highest, requests in ((12_004, 2), (100_004, 4 + 24)):
+        client.requests.clear()
+        check_end(THING, 11_999, highest, bucket)
+        assert client.requests["ListObjectsV2"] <= requests
+    assert client.requests["GetObject"] == 0
+
+
+def test_what_is_claimed_and_lands_while_we_look_is_no_loss():
+    bucket, client = bucket_of({}, [])
+
+    def land(request):
+        if request == f"ListObjectsV2 {keys.data_folder(THING)}":
+            client.put(keys.format_claim_key(THING, 0), json.dumps({"key": key(5)}).encode())
+            client.put(key(5), b"")
+
+    client.before = land
+    check_end(THING, 0, 9, bucket)
+    assert client.requests["GetObject"] == 1
+
+
+def test_where_claims_have_other_etags_they_are_read():
+    """A key of KMS encrypts the bucket, or somebody put the claims back by hand."""
+    named = {above: key(end) for above, end in pairwise([0, 3, 5, 9])}
+    bucket, client = bucket_of({}, [key(3), key(9), key(5, 1)])
+    for above, claimed in named.items():
+        client.put(keys.format_claim_key(THING, above), f'{{"key":"{claimed}"}}'.encode())
+    assert followed(bucket, 0) == ([*named.values()], {key(3), key(9)})
 
 
 def test_a_change_that_is_missing_before_others_is_named():

@@ -16,6 +16,7 @@ from tests.helpers.models.memory_s3 import MemoryS3
 
 THING = Table("thing")
 TIME = "2024-11-11T15-03-24"
+LATEST = keys.format_latest_key(THING)
 CONTRACT: dict[str, dict[str, Any]] = {
     "thing_id": {"x-postgresql-type": "integer", "type": "integer"},
     "price": {"x-postgresql-type": "numeric(10,2)", "type": ["number", "null"]},
@@ -150,8 +151,8 @@ def test_a_long_walk_lists_instead_of_reading_each_claim(s3):
         land(s3, above, end)
         above = end
     assert len(read(s3).upserts) == 299
-    # A claim and its object for each of 100 steps, then objects, and the last two claims.
-    assert s3.requests == {"GetObject": 100 + 299 + 2, "ListObjectsV2": 1 + 2}
+    # A claim and its object for each of 100 steps, then objects, and the claim that is not there.
+    assert s3.requests == {"GetObject": 100 + 299 + 1, "ListObjectsV2": 1 + 2}
 
 
 def test_objects_that_land_during_a_long_walk_are_read_too(s3):
@@ -213,16 +214,55 @@ def test_a_batch_that_is_claimed_and_has_not_landed_is_the_end(s3):
     assert read(s3).checkpoint == "thing/2/0"
 
 
+def latest(s3, end):
+    content = {"latest_row_id": end, "timestamp": TIME, "rows_ingested": 1}
+    s3.objects[LATEST] = (json.dumps(content).encode(), {})
+
+
 def test_nor_is_it_lost_if_it_lands_while_we_look(s3):
     claim(s3, 0, 1)
 
     def land_it(request):
-        if request == f"GetObject {claim_key(1)}":
+        if request == f"GetObject {LATEST}":
             land(s3, 0, 1)
-            claim(s3, 1, 2)
+            latest(s3, 1)
 
     s3.before = land_it
     assert read(s3).checkpoint == "thing/1/0"
+
+
+@pytest.mark.parametrize("batches", [3, 150])
+def test_a_load_lands_in_any_order_and_is_read_up_to_its_first_hole(s3, batches):
+    for end in range(1, batches + 1):
+        claim(s3, end - 1, end)
+    holes = {batches // 2, batches - 1}
+    for end in sorted(set(range(1, batches + 1)) - holes, key=str):
+        s3.put_lines(data_key(end), [{"thing_id": end}])
+    change(s3, 1, *([{"thing_id": 1, "name": "changed"}] if batches > 3 else []))
+    latest(s3, min(holes) - 1)
+    checkpoint, seen = None, [0]
+    for hole in sorted(holes):
+        new = read(s3, checkpoint)
+        assert set(ids(new)) - {1} == set(range(seen[-1] + 1, hole)) - {1}
+        assert new.checkpoint == f"thing/{hole - 1}/1"
+        assert read(s3, new.checkpoint).checkpoint == new.checkpoint
+        s3.put_lines(data_key(hole), [{"thing_id": hole}])
+        checkpoint, seen = new.checkpoint, [*seen, hole - 1]
+    assert ids(read(s3, checkpoint))[-1] == batches
+    assert len(read(s3).upserts) == batches
+
+
+def test_below_latest_json_a_missing_object_is_lost(s3):
+    for end in (1, 2, 3):
+        land(s3, end - 1, end)
+    del s3.objects[data_key(2)]
+    assert read(s3).checkpoint == "thing/1/0"
+    latest(s3, 1)
+    assert read(s3).checkpoint == "thing/1/0"
+    for end in (2, 3):
+        latest(s3, end)
+        with pytest.raises(StateError, match=data_key(2)):
+            read(s3)
 
 
 def test_an_object_may_be_empty(s3):
@@ -243,7 +283,7 @@ def replace(key, body, **metadata):
 
 
 BROKEN = {
-    "an object with batches behind it is lost": (lose(data_key(1)), data_key(1)),
+    "an object that has landed is lost": (lose(data_key(1)), data_key(1)),
     "an object of changes is lost": (lose(change_key(1)), change_key(1)),
     "a claim is no JSON": (replace(claim_key(1), b"{"), claim_key(1)),
     "a claim names another table's object": (
@@ -295,6 +335,7 @@ def test_what_is_missing_or_malformed_is_named(s3, name, limit):
     land(s3, 1, 2)
     change(s3, 1, {"thing_id": 1, "name": "a"})
     change(s3, 2, {"thing_id": 2, "name": "a"})
+    latest(s3, 2)
     break_it, named = BROKEN[name]
     break_it(s3)
     with pytest.raises(StateError, match="Restore") as raised:

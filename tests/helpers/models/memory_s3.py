@@ -6,6 +6,8 @@ import io
 import json
 from bisect import bisect_right
 from collections import Counter
+from datetime import UTC, datetime
+from hashlib import md5
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PAGE = 1000
+_TIME = datetime(2024, 11, 11, tzinfo=UTC)
 
 
 class MemoryS3:
@@ -51,7 +54,14 @@ class MemoryS3:
             raise ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         body, metadata = self.objects[Key]
         stream = StreamingBody(io.BytesIO(body), len(body))
-        return {"Body": stream, "ETag": str(hash(body)), "Metadata": metadata}
+        return {"Body": stream, "ETag": _etag(body), "Metadata": metadata}
+
+    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        """Answer a HEAD."""
+        self._ask(f"HeadObject {Key}")
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "404"}}, "HeadObject")
+        return {**self._listed(Key), "Metadata": self.objects[Key][1]}
 
     def get_paginator(self, operation: str) -> Any:
         """Return what lists a folder, page by page."""
@@ -66,11 +76,19 @@ class MemoryS3:
             found = sorted(key for key in self.objects if key.startswith(Prefix))
             begin = bisect_right(found, after)
             page = found[begin : begin + _PAGE]
-            yield {"Contents": [{"Key": key} for key in page]} if page else {}
+            yield {"Contents": [self._listed(key) for key in page]} if page else {}
             after = page[-1] if page else after
             if len(page) < _PAGE:
                 return
 
+    def _listed(self, key: str) -> dict[str, Any]:
+        body, _ = self.objects[key]
+        return {"Key": key, "ETag": _etag(body), "LastModified": _TIME, "Size": len(body)}
+
     def _ask(self, request: str) -> None:
         self.before(request)
         self.requests[request.split()[0]] += 1
+
+
+def _etag(body: bytes) -> str:
+    return f'"{md5(body, usedforsecurity=False).hexdigest()}"'
