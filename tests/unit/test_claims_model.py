@@ -1,7 +1,7 @@
 """The protocol of the claims, in every interleaving of runs that may die at every step.
 
-A model of it, that is: generators that read like landing.py and ingest.py. At the end they are held
-against the real code: given the same answers, both make the same requests.
+A model of it, that is: see `tests.helpers.models.claim_programs`. At the end it is held against the
+real code: given the same answers, both make the same requests.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from itertools import islice
 
 import pytest
 
+from tests.helpers.models.claim_programs import BATCH_ROWS, functions, run
 from tests.helpers.models.interleavings import (
     ALL,
     LATEST,
     ONCE,
     Budget,
     Explorer,
-    Key,
-    Latest,
     Violation,
     start,
 )
@@ -28,10 +27,6 @@ from tests.helpers.models.scripted import (
     requests_of_ingest,
     requests_of_model,
 )
-
-NOTHING = Latest()
-# Runs with a smaller limit than others have to go beyond it where a larger batch was claimed.
-BATCH_ROWS = {"A": 2, "B": 1, "C": 2, "D": 2, "E": 2}
 
 SCENARIOS = {
     "two batches": ("AB", 2, Budget()),
@@ -52,87 +47,6 @@ LONG_SCENARIOS = {
     "three runs, two batches": ("ABE", 2, Budget()),
     "three runs, latest.json disturbed": ("ABE", 1, Budget(disturb=1)),
 }
-
-
-def run(name):
-    """One run over one table, request by request: what `ingest` does."""
-    stored = yield ("read latest",)
-    at = stored or NOTHING
-    if not (yield ("look for news", at.row_id)):
-        return
-    at, claimed = yield from heal(at, stored)
-    more = True
-    ahead: dict[int, tuple[int, ...]] = {}
-    while more:
-        if claimed:
-            rows = yield ("read settled rows", at.row_id, claimed.row_id)
-            at = yield from put(claimed, rows)
-            stored = yield from save(at, stored)
-        rows = ahead.get(at.row_id)
-        if rows is None:
-            rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
-        is_full, ahead = len(rows) == BATCH_ROWS[name], {}
-        if is_full:  # as early as that can be
-            ahead[rows[-1]] = yield ("read rows", rows[-1], BATCH_ROWS[name])
-        at, claimed = yield from land(at, None, rows, name)
-        stored = yield from save(at, stored)
-        more = is_full or claimed
-
-
-def functions(name):
-    """The three functions, called one after the other; the normal runs at the end are normal."""
-    if name in "CD":
-        yield from run(name)
-        return
-    stored = yield ("read latest",)
-    at, _ = yield from heal(stored or NOTHING, stored)
-    rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
-    if rows:
-        stored = yield ("read latest",)
-        at, claimed = yield from heal(stored or NOTHING, stored)
-        at, _ = yield from land(at, claimed, rows, name)
-        yield from save(at, stored)
-
-
-def latest(key, rows):
-    return Latest(key.row_id, key.maker, rows)
-
-
-def heal(at, stored):
-    if stored is None and (key := (yield ("list",))):
-        at = latest(key, (yield ("head", key)))
-    while claimed := (yield ("read claim", at.row_id)):
-        rows = yield ("head", claimed)
-        if rows is None:
-            break
-        at = latest(claimed, rows)
-    return at, claimed
-
-
-def land(at, claimed, rows, name):
-    while rows and rows[-1] > at.row_id:
-        if not claimed:
-            claimed = Key(rows[-1], name)
-            if not (yield ("create claim", at.row_id, claimed)):
-                claimed = yield ("read claim", at.row_id)
-        if claimed.row_id > rows[-1]:
-            return at, claimed
-        at = yield from put(claimed, tuple(n for n in rows if at.row_id < n <= claimed.row_id))
-        claimed = None
-    return at, None
-
-
-def put(key, rows):
-    yield ("create object", key, rows)  # whatever the answer is, it is there now
-    return latest(key, len(rows))
-
-
-def save(at, stored):
-    while at.row_id > (stored or NOTHING).row_id:
-        if (yield ("write latest", stored, at)):
-            return at
-        stored = yield ("read latest",)
-    return stored
 
 
 PROGRAMS = [run, functions]

@@ -4,15 +4,16 @@ A run is a generator: it yields its next request to S3 or the database, one atom
 the answer. The world is a small immutable value, and so is a run: its name and the answers it has
 had. That makes states comparable, and every state is explored once.
 
-Two runs or three go first, A, B and E. They die anywhere, with or without a PUT on its way that
-arrives at any later time or never; rows appear and disappear; latest.json is lost or put back. Then
-nobody is left, and a normal run, C, has to put everything in order again, late PUTs or not; another
-one, D, follows where something happened after the first.
+Two runs or three go first, such as A, B and E. They die anywhere, with or without a PUT on its way
+that arrives at any later time or never; rows appear and disappear; latest.json is lost or put back;
+a claim is lost, and restored. Then nobody is left, and a normal run, C, has to put everything in
+order again, late PUTs or not; another one, D, follows where something happened after the first, or
+where it failed because a claim was lost, which is restored by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -39,8 +40,16 @@ class Latest(NamedTuple):
     rows: int = 0
 
 
+class Damaged(Exception):
+    """A run fails: the claim above an id is missing, and there is something behind it."""
+
+
 class World(NamedTuple):
-    """The table, of which the rows 1 to `highest` are settled, and the bucket."""
+    """The table, of which the rows 1 to `highest` are settled, and the bucket.
+
+    Attributes:
+        lost: the claim that is lost, if one is.
+    """
 
     highest: int
     deleted: frozenset[int] = frozenset()
@@ -48,6 +57,7 @@ class World(NamedTuple):
     objects: frozenset[tuple[Key, tuple[int, ...]]] = frozenset()
     latest: Latest | None = None
     older: frozenset[Latest] = frozenset()
+    lost: tuple[int, Key] | None = None
 
     def rows(self, above: int, to: int | None = None) -> tuple[int, ...]:
         """Return the rows above an id, up to another."""
@@ -61,6 +71,7 @@ class Budget(NamedTuple):
     appear: int = 0
     vanish: int = 0
     disturb: int = 0
+    lose: int = 0
 
 
 class State(NamedTuple):
@@ -72,6 +83,8 @@ class State(NamedTuple):
     budget: Budget
     normal_runs: int = 0
     disturbed: bool = False
+    failed: bool = False
+    lost: frozenset[int] = frozenset()  # the ids above which claims are, or were, lost
 
 
 class Violation(AssertionError):
@@ -92,8 +105,12 @@ def answers(world: World, request: Request, *, storm: bool) -> Iterator[tuple[Wo
         rows = world.rows(above)[:limit]
         for count in range(0 if storm else len(rows), len(rows) + 1):
             yield world, rows[:count]
-    elif kind == "look for news":
-        yield world, bool(world.rows(*arguments))
+    elif kind == "take a batch":
+        landed = {key for key, _ in world.objects}
+        for claim in sorted(world.claims):
+            if claim[1] not in landed:
+                yield world, claim
+        yield world, None
     elif kind in WRITES:
         yield _write(world, kind, *arguments)
     else:
@@ -102,7 +119,15 @@ def answers(world: World, request: Request, *, storm: bool) -> Iterator[tuple[Wo
 
 _READS: dict[str, Callable[..., Any]] = {
     "read latest": lambda world: world.latest,
-    "list": lambda world: max((key for key, _ in world.objects), default=None),
+    "look for news": lambda world: max(world.rows(0), default=0),
+    "list claims": lambda world: tuple(sorted(world.claims)),
+    "list objects": lambda world: tuple(sorted(key for key, _ in world.objects)),
+    "look for claims": lambda world, first: tuple(
+        sorted(above for above, _ in world.claims if above >= first)
+    ),
+    "look for objects": lambda world, first: tuple(
+        sorted(key for key, _ in world.objects if key.row_id >= first)
+    ),
     "head": lambda world, key: next((len(r) for k, r in world.objects if k == key), None),
     "read claim": lambda world, above: dict(world.claims).get(above),
     "read settled rows": lambda world, above, to: world.rows(above, to),
@@ -126,9 +151,18 @@ def _write(world: World, kind: str, *arguments: Any) -> tuple[World, bool]:
     return world._replace(latest=latest, older=world.older | {latest}), True
 
 
-def start(runs: str, rows: int, budget: Budget) -> State:
-    """Return the state in which these runs begin, over a table of so many rows."""
-    return State(World(rows), tuple((name, ()) for name in runs), frozenset(), budget)
+def start(runs: str, rows: int, budget: Budget, chain: Sequence[int] = ()) -> State:
+    """Return the state in which these runs begin.
+
+    Args:
+        runs: their names.
+        rows: how many rows the table has.
+        budget: what may happen.
+        chain: where the batches end that were claimed beforehand, and have not landed.
+    """
+    claims = frozenset((above, Key(end, "P")) for above, end in pairwise((0, *chain)))
+    world = World(rows, claims=claims)
+    return State(world, tuple((name, ()) for name in runs), frozenset(), budget)
 
 
 @dataclass
@@ -150,6 +184,7 @@ class Explorer:
     def __post_init__(self) -> None:
         """Remember the next request of each history: replaying it anew each time is slow."""
         self._next_request = cache(self._replay)
+        self._known_ends = cache(self._ends_known_by)
 
     def schedules(self, state: State) -> int:
         """Return how many schedules begin at a state.
@@ -179,6 +214,8 @@ class Explorer:
                 request = run.send(answer)
         except StopIteration:
             return None
+        except Damaged as error:
+            return "fails", error.args[0]
         return request
 
     def _actions(self, state: State) -> Iterator[tuple[Any, State]]:
@@ -189,6 +226,9 @@ class Explorer:
             request = self._next_request(name, history)
             if request is None:
                 yield (name, "ends"), self._ended(state, others)
+                continue
+            if request[0] == "fails":
+                yield (name, *request), self._failed(state, others, request[1])
                 continue
             if len(history) > MOST_STEPS:
                 raise Violation(f"{name} is stuck")
@@ -205,7 +245,9 @@ class Explorer:
 
     def _normal_run(self, state: State) -> Iterator[tuple[Any, State]]:
         """Begin one after the storm, and another if the first one did not have the last word."""
-        if state.normal_runs == 0 or (state.normal_runs == 1 and state.disturbed):
+        if state.normal_runs == 1 and state.world.lost:
+            yield self._restored(state)
+        elif state.normal_runs == 0 or (state.normal_runs == 1 and state.disturbed):
             # Where rows were deleted, it takes a new one to make a run look at the claims.
             highest = state.world.highest + bool(state.world.deleted)
             started = state._replace(
@@ -213,6 +255,7 @@ class Explorer:
                 running=(("CD"[state.normal_runs], ()),),
                 normal_runs=state.normal_runs + 1,
                 disturbed=False,
+                failed=False,
             )
             yield "a normal run begins", started
 
@@ -221,8 +264,26 @@ class Explorer:
             self._check(state.world, disturbed=state.disturbed)
         return state._replace(running=others)
 
-    def _check(self, world: World, *, disturbed: bool) -> None:
+    def _failed(self, state: State, others: tuple[Any, ...], row_id: int) -> State:
+        """A run fails that names a claim: it was lost, and the rows that landed have so once."""
+        if row_id not in state.lost and NAMED in (self.promises or {NAMED}):
+            raise Violation(f"Not true: {NAMED}. {state.world}")
+        if state.normal_runs:
+            self._check(state.world, disturbed=True, failed=True)
+        return state._replace(running=others, failed=state.normal_runs > 0)
+
+    def _restored(self, state: State) -> tuple[Any, State]:
+        world, claim = state.world, state.world.lost
+        assert claim is not None
+        if claim[0] not in dict(world.claims):
+            world = world._replace(claims=world.claims | {claim})
+        restored = state._replace(world=world._replace(lost=None), disturbed=True)
+        return ("restored is", claim), restored
+
+    def _check(self, world: World, *, disturbed: bool, failed: bool = False) -> None:
         broken = broken_promises(world) - ({LATEST} if disturbed else set())
+        broken -= {CHAIN, CLAIMED} if world.lost else set()
+        broken -= {ALL} if failed else set()
         if broken & (self.promises or broken):
             raise Violation(f"Not true: {'; '.join(sorted(broken))}. {world}")
 
@@ -232,7 +293,8 @@ class Explorer:
             over = bool(state.normal_runs and not state.running)
             if over:
                 moved = world.objects != state.world.objects
-                self._check(world, disturbed=state.disturbed or moved)
+                disturbed = state.disturbed or state.failed or moved
+                self._check(world, disturbed=disturbed, failed=state.failed)
             # A run that is over can't mend it: the next one has to.
             disturbed = state.disturbed or (over and world != state.world)
             yield (
@@ -251,6 +313,47 @@ class Explorer:
                             world=state.world._replace(latest=latest), budget=budget, disturbed=True
                         ),
                     )
+
+        if state.world.lost and state.normal_runs == 0:
+            yield self._restored(state)
+        if state.normal_runs == 0 and state.budget.lose:
+            budget = state.budget._replace(lose=state.budget.lose - 1)
+            for claim in self._claims_to_lose(state):
+                world = state.world
+                world = world._replace(claims=world.claims - {claim}, lost=claim)
+                lost = state.lost | {claim[0]}
+                yield (
+                    ("lost is", claim),
+                    state._replace(world=world, budget=budget, lost=lost),
+                )
+
+    def _claims_to_lose(self, state: State) -> Iterator[tuple[int, Key]]:
+        """Yield the claims whose loss can be noticed.
+
+        Something is behind it: its object, at least. And no run lives that knows that the chain
+        ends there, nor is its PUT on its way: it claims the batch without looking again.
+        """
+        world = state.world
+        ends = {request[1] for request in state.late if request[0] == "create claim"}
+        ends = ends.union(*(self._known_ends(*run) for run in state.running))
+        for claim in sorted(world.claims):
+            above = claim[0]
+            is_behind = any(other > above for other, _ in world.claims) or any(
+                key.row_id > above for key, _ in world.objects
+            )
+            if is_behind and above not in ends:
+                yield claim
+
+    def _ends_known_by(self, name: str, history: tuple[Hashable, ...]) -> frozenset[int]:
+        """Return the ids above which a run knows, or knew, no claim."""
+        ends = set()
+        for place, answer in enumerate(history):
+            request = self._next_request(name, history[:place])
+            if request and request[0] == "read claim" and answer is None:
+                ends.add(request[1])
+            if request and request[0] == "create claim" and answer:
+                ends.add(request[2].row_id)
+        return frozenset(ends)
 
     def _changes_of_rows(self, state: State) -> Iterator[tuple[Any, State]]:
         world, budget = state.world, state.budget
@@ -275,6 +378,8 @@ class Explorer:
 
 ALL, ONCE = "every row landed", "each once and in order"
 LATEST = "latest.json says where the table stands"
+NAMED = "a run that fails names the claim that is lost"
+CHAIN, CLAIMED = "the claims are one chain", "each object is claimed"
 
 
 def broken_promises(world: World) -> set[str]:
@@ -295,7 +400,7 @@ def broken_promises(world: World) -> set[str]:
         "no row is in an object of lower ids": all(
             not rows or rows[-1] <= key.row_id for key, rows in objects
         ),
-        "the claims are one chain": len(chain) == len(claims),
-        "each object is claimed": {key for key, _ in objects} <= set(chain),
+        CHAIN: len(chain) == len(claims),
+        CLAIMED: {key for key, _ in objects} <= set(chain),
     }
     return {promise for promise, kept in promises.items() if not kept}

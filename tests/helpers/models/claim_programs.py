@@ -1,0 +1,181 @@
+"""What lands rows, request by request: models of `ingest`, of the three functions, and of a load.
+
+Each is a generator that yields a request, and is sent its answer; see `interleavings`. They read
+like `table.py`, `land.py` and `shared/bucket/chain.py`. tests/unit/test_claims_model.py holds them
+against the code: given the same answers, both make the same requests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.helpers.models.interleavings import Damaged, Key, Latest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tests.helpers.models.interleavings import Request
+
+    type Steps[Result] = Generator[Request, Any, Result]
+
+NOTHING = Latest()
+# Runs with a smaller limit than others have to go beyond it where a larger batch was claimed.
+BATCH_ROWS = {"A": 2, "B": 1, "C": 2, "D": 2, "E": 2, "P": 1, "Q": 2}
+
+
+def run(name: str) -> Steps[None]:
+    """One run over one table, request by request: what `ingest` does."""
+    stored = yield ("read latest",)
+    at = stored or NOTHING
+    highest = yield ("look for news",)
+    if highest <= at.row_id:
+        return
+    at, claimed = yield from heal(at, stored)
+    more: bool | Key | None = True
+    is_end = False
+    ahead: dict[int, tuple[int, ...]] = {}
+    while more:
+        if claimed:
+            rows = yield ("read settled rows", at.row_id, claimed.row_id)
+            at = yield from put(claimed, rows)
+            stored = yield from save(at, stored)
+            at, claimed = yield from heal(at, stored)
+            is_end = False
+            continue
+        rows = ahead.get(at.row_id)
+        if rows is None:
+            rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+        is_full, ahead = len(rows) == BATCH_ROWS[name], {}
+        if is_full:  # as early as that can be
+            ahead[rows[-1]] = yield ("read rows", rows[-1], BATCH_ROWS[name])
+        at, claimed, is_end = yield from land(at, None, rows, name, highest, is_end=is_end)
+        stored = yield from save(at, stored)
+        more = is_full or claimed
+
+
+def functions(name: str) -> Steps[None]:
+    """The three functions, called one after the other; the normal runs at the end are normal."""
+    if name in "CD":
+        yield from run(name)
+        return
+    stored = yield ("read latest",)
+    at, _ = yield from heal(stored or NOTHING, stored)
+    rows = yield ("read rows", at.row_id, BATCH_ROWS[name])
+    if rows:
+        stored = yield ("read latest",)
+        at, claimed = yield from heal(stored or NOTHING, stored)
+        at, _, _ = yield from land(at, claimed, rows, name)
+        yield from save(at, stored)
+
+
+def latest(key: Key, rows: int) -> Latest:
+    return Latest(key.row_id, key.maker, rows)
+
+
+def heal(at: Latest, stored: Latest | None) -> Steps[tuple[Latest, Key | None]]:
+    claims: dict[int, Key] = {}
+    objects: tuple[Key, ...] = ()
+    last: Key | None = None
+    if stored is None:
+        claims = dict((yield ("list claims",)))
+        objects = yield ("list objects",)
+    named = {above: key for above, key in claims.items() if key in objects}
+    while True:
+        row_id = last.row_id if last else at.row_id
+        claimed = named.get(row_id) or (yield ("read claim", row_id))
+        if claimed is None:
+            if max([*claims, *(key.row_id for key in objects)], default=0) > row_id:
+                raise Damaged(row_id)
+            break
+        if claimed not in objects and (yield ("head", claimed)) is None:
+            break
+        last = claimed
+    if last:
+        at = latest(last, (yield ("head", last)) or 0)
+    return at, claimed
+
+
+def land(
+    at: Latest,
+    claimed: Key | None,
+    rows: tuple[int, ...],
+    name: str,
+    highest: int | None = None,
+    *,
+    is_end: bool = False,
+) -> Steps[tuple[Latest, Key | None, bool]]:
+    while rows and rows[-1] > at.row_id:
+        is_ours = False
+        if not claimed:
+            if not is_end:
+                yield from look(at.row_id, highest and max(highest, rows[-1]))
+            claimed, is_ours = yield from claim(at.row_id, Key(rows[-1], name))
+        is_end = is_ours
+        if claimed.row_id > rows[-1]:
+            return at, claimed, is_end
+        at = yield from put(claimed, tuple(n for n in rows if at.row_id < n <= claimed.row_id))
+        claimed = None
+    return at, None, is_end
+
+
+def look(row_id: int, highest: int | None) -> Steps[None]:
+    """Look for what lies behind, before a batch is claimed."""
+    if highest is None:
+        claims = (above for above, _ in (yield ("list claims",)))
+    else:
+        claims = yield ("look for claims", row_id + 1)
+    is_behind = any(row_id < above <= (highest or above) for above in claims)
+    if not is_behind:
+        objects = yield ("list objects",) if highest is None else ("look for objects", row_id + 1)
+        is_behind = any(row_id < key.row_id <= (highest or key.row_id) for key in objects)
+    if is_behind and (yield ("read claim", row_id)) is None:
+        raise Damaged(row_id)
+
+
+def claim(row_id: int, key: Key) -> Steps[tuple[Key, bool]]:
+    if (yield ("create claim", row_id, key)):
+        return key, True
+    theirs = yield ("read claim", row_id)
+    if theirs is None:
+        raise Damaged(row_id)
+    return theirs, False
+
+
+def put(key: Key, rows: tuple[int, ...]) -> Steps[Latest]:
+    yield ("create object", key, rows)  # whatever the answer is, it is there now
+    return latest(key, len(rows))
+
+
+def save(at: Latest, stored: Latest | None) -> Steps[Latest | None]:
+    while at.row_id > (stored or NOTHING).row_id:
+        if (yield ("write latest", stored, at)):
+            return at
+        stored = yield ("read latest",)
+    return stored
+
+
+def plan(name: str) -> Steps[None]:
+    """A planner claims all rows, one batch at a time; where somebody else's stands, it goes on."""
+    stored = yield ("read latest",)
+    at, claimed = yield from heal(stored or NOTHING, stored)
+    highest = yield ("look for news",)
+    row_id, is_end = (claimed or at).row_id, False
+    while True:
+        key = None if is_end else (yield ("read claim", row_id))
+        if key is None:
+            rows = yield ("read rows", row_id, BATCH_ROWS[name])
+            if not rows:
+                return
+            if not is_end:
+                yield from look(row_id, max(highest, rows[-1]))
+            key, is_end = yield from claim(row_id, Key(rows[-1], name))
+        row_id = key.row_id
+
+
+def work(name: str) -> Steps[None]:
+    """A worker lands one batch of the plan, whichever."""
+    batch = yield ("take a batch",)
+    if batch:
+        above, key = batch
+        rows = yield ("read settled rows", above, key.row_id)
+        yield from put(key, rows)
