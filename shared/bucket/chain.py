@@ -42,7 +42,7 @@ class _Listed(NamedTuple):
     Attributes:
         named: the keys that claims name, by the ids they begin above, as far as that is known.
         keys: the keys of all objects.
-        last: the highest id that a claim begins above, or an object ends at.
+        last: the highest id that a claim begins above.
     """
 
     named: Mapping[int, str] = {}
@@ -65,8 +65,7 @@ def follow_claims(
 
     Raises:
         LandingError, LandingUnavailableError: S3 refuses, or fails.
-        StateError: a claim is not valid; or, where they are listed, one is missing before others,
-            or before objects.
+        StateError: a claim is not valid; or, where they are listed, one is missing before others.
     """
     listed = _Listed()
     for step in count():
@@ -74,7 +73,7 @@ def follow_claims(
             listed = _list_chain(table, bucket)
         key = listed.named.get(row_id) or get_claim(table, row_id, bucket)
         if key is None and row_id < listed.last:
-            raise _lost_claim(table, row_id, bucket)
+            raise _lost_claim(table, row_id, keys.format_claim_key(table, listed.last), bucket)
         if key is None:
             return
         yield Claimed(key, key in listed.keys)
@@ -101,8 +100,9 @@ def check_end(table: Table, row_id: int, highest_id: int | None, bucket: Bucket)
     folders = keys.claim_folder(table), keys.data_folder(table)
     behind = (key for each in folders for key in _keys_near(each, row_id, highest_id, bucket))
     # Another run may have claimed it meanwhile, and gone on: a claim is older than what is behind.
-    if any(_id_of(key) > row_id for key in behind) and get_claim(table, row_id, bucket) is None:
-        raise _lost_claim(table, row_id, bucket)
+    found = next((key for key in behind if _id_of(key) > row_id), None)
+    if found and get_claim(table, row_id, bucket) is None:
+        raise _lost_claim(table, row_id, found, bucket)
 
 
 def consecutive_keys(
@@ -133,7 +133,7 @@ def _list_chain(table: Table, bucket: Bucket) -> _Listed:
     named = {start: by_etag[etag] for start, etag in claims.items() if etag in by_etag}
     # A claim that leads back is not valid: reading it says so.
     named = {start: key for start, key in named.items() if _id_of(key) > start}
-    return _Listed(named, batches, max([*claims, *map(_id_of, batches)], default=0))
+    return _Listed(named, batches, max(claims, default=0))
 
 
 def _keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:
@@ -161,6 +161,6 @@ def _id_of(key: str) -> int:
     return keys.parse_data_key(key).row_id if keys.is_data_key(key) else -1
 
 
-def _lost_claim(table: Table, row_id: int, bucket: Bucket) -> StateError:
+def _lost_claim(table: Table, row_id: int, behind: str, bucket: Bucket) -> StateError:
     claim = keys.format_claim_key(table, row_id)
-    return damaged(claim, "is missing, and there are claims or objects behind it", bucket)
+    return damaged(claim, f"is missing, and {behind} is behind it", bucket)

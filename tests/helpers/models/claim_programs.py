@@ -84,7 +84,7 @@ def heal(at: Latest, stored: Latest | None) -> Steps[tuple[Latest, Key | None]]:
         row_id = last.row_id if last else at.row_id
         claimed = named.get(row_id) or (yield ("read claim", row_id))
         if claimed is None:
-            if max([*claims, *(key.row_id for key in objects)], default=0) > row_id:
+            if max(claims, default=0) > row_id:
                 raise Damaged(row_id)
             break
         if claimed not in objects and (yield ("head", claimed)) is None:

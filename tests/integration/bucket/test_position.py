@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 from services.ingestion import Limits, get_latest_id
 from shared.bucket import keys, position
+from shared.bucket.claims import create_claim
 from shared.errors import IngestionError
+from shared.jsonlines import render
+from shared.postgres.reader import read_settled_rows
 from shared.tables import Table
+from tests.helpers.cases import one_in
 from tests.helpers.faults.steps import operations
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import content, restore
@@ -21,6 +27,7 @@ pytestmark = pytest.mark.thorough
 
 INSERT = "INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, 3)"
 LATEST = "thing/latest.json"
+THING = Table("thing")
 
 
 @pytest.fixture
@@ -97,22 +104,91 @@ def test_a_very_old_latest_json_is_healed_by_the_keys(claimed, monkeypatch):
     put_back(1)(claimed)
     monkeypatch.setattr(position, "LONG_WALK", 1)
     made = operations(claimed.run)
-    assert made["ListObjectsV2"] == 1
+    assert made["ListObjectsV2"] == 2 + 2  # and before it claims
     claimed.check()
 
 
-def test_a_usual_run_lists_nothing_and_warns_of_nothing(place, log_lines):
-    assert operations(place.run)["ListObjectsV2"] == 0
+def test_a_usual_run_lists_what_is_near_before_it_claims_and_warns_of_nothing(place, log_lines):
+    assert operations(place.run)["ListObjectsV2"] == 2
     place.check()
     assert not [line for line in log_lines() if "latest.json" in line["message"]]
 
 
-@pytest.mark.parametrize("last", [11, pytest.param(1101, marks=pytest.mark.long)])
-def test_the_highest_key_is_found_among_many(bucket, last):
-    """Keys are listed by the page and in the order of text, in which 999 is the last."""
-    for number in range(1, last + 1):
-        bucket.create(keys.format_data_key(Table("thing"), number, "2024-11-11T15-03-24"), b"")
-    assert get_latest_id("thing", bucket.client, bucket.name) == last
+BATCHES, ROWS = 150, 100  # what a load has claimed
+HOLES = range(9, BATCHES, 10)  # a tenth of it has not landed
+
+
+@pytest.fixture
+def load(place):
+    """A load has claimed all rows, and landed nine tenths of it. latest.json is lost."""
+    missing = BATCHES * ROWS - 12
+    place.execute(f"INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, {missing})")
+    for key in [key for key in content(place.bucket) if "thing/" in key]:
+        place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
+    for number in range(BATCHES):
+        assert create_claim(THING, number * ROWS, batch_key(number), place.bucket)
+    land_batches(place, set(range(BATCHES)) - set(HOLES))
+    return place.now()
+
+
+def batch_key(number):
+    return keys.format_data_key(THING, (number + 1) * ROWS, "2024-11-11T15-03-24")
+
+
+def land_batches(place, numbers):
+    with closing(place.session()) as session:
+        rows = read_settled_rows(THING, 0, BATCHES * ROWS, session).rows
+    for number in numbers:
+        lines = render(rows.iloc[number * ROWS : (number + 1) * ROWS])
+        assert place.bucket.put_rows(batch_key(number), lines)
+
+
+@pytest.mark.parametrize("pointer", one_in(3, [None, 5, BATCHES]))
+def test_what_a_load_has_not_landed_is_not_skipped(load, pointer):
+    """Also where latest.json lags, or a batch behind it was lost before it came to it."""
+    if pointer:
+        latest = {
+            "latest_row_id": min(pointer, HOLES[0]) * ROWS,
+            "timestamp": "2024-11-11T15-03-24",
+            "rows_ingested": ROWS,
+        }
+        restore(load.bucket, {LATEST: (json.dumps(latest).encode(), {})})
+    assert get_latest_id("thing", load.bucket.client, load.bucket.name) == HOLES[0] * ROWS
+    run = load.run()["tables"]["thing"]
+    assert (run["objects"], run["rows"]) == (len(HOLES), len(HOLES) * ROWS)
+    load.check()
+
+
+def test_after_an_adoption_what_others_have_landed_is_left_alone(load):
+    steps: list[str] = []
+    load.run(steps.append)
+    puts = [step for step in steps if step.startswith("before PutObject") and ".jsonl" in step]
+    assert len(puts) == len(HOLES)
+
+
+LOSSES = product([HOLES[0] + 1, 0, 5, HOLES[0], BATCHES - 2], [False, True])
+
+
+@pytest.mark.parametrize("loss", one_in(10, LOSSES), ids=str)
+def test_a_claim_that_is_lost_is_named_and_nothing_lands_twice(load, loss):
+    """latest.json says that all before it has landed, or is lost itself."""
+    number, is_lost = loss
+    if not is_lost:
+        land_batches(load, [hole for hole in HOLES if hole < number])
+        name = keys.parse_data_key(batch_key(number - 1))
+        latest = {"latest_row_id": name.row_id, "timestamp": name.timestamp, "rows_ingested": ROWS}
+        restore(load.bucket, {LATEST: (json.dumps(latest).encode(), {})} if number else {})
+    claim = keys.format_claim_key(THING, number * ROWS)
+    body = load.bucket.get(claim).body
+    load.bucket.client.delete_object(Bucket=load.bucket.name, Key=claim)
+    for _ in range(2):
+        with pytest.raises(IngestionError, match=rf"{claim} is missing, .* Restore") as failure:
+            load.run()
+        assert not failure.value.transient
+    assert len(landed.ids(load.bucket, "thing")) == len(set(landed.ids(load.bucket, "thing")))
+    restore(load.bucket, {claim: (body, {})})
+    load.run()
+    load.check()
 
 
 FOREIGN = {

@@ -153,9 +153,9 @@ def test_all_tables_fail(place):
 
 
 def test_an_assertion_of_a_library_fails_its_table_only_and_is_not_quoted(place, monkeypatch):
-    def insisting(position, rows, bucket):
+    def insisting(position, *arguments):
         assert position.table.name != "second", "value 'Jane Doe'"
-        return land_rows(position, rows, bucket)
+        return land_rows(position, *arguments)
 
     monkeypatch.setattr(table_module, "land_rows", insisting)
     monkeypatch.setattr(run, "explained", errors.explained)  # as it is outside of tests

@@ -111,9 +111,9 @@ def land(bucket, last_id, *, above=None, time="2026-11-26T17-55-02", table="paym
 
 def test_what_no_claim_names_is_listed_and_is_no_part_of_the_table(bucket, landed):
     named = [land(bucket, 5, above=0), land(bucket, 9, above=5)]
+    ahead = land(bucket, 12)  # of a load, for all that is known
     stray = [
         land(bucket, 7),
-        land(bucket, 12),
         land(bucket, 5, time="2026-11-26T17-55-03"),
         land(bucket, 9, time="2026-11-26T17-55-03"),
     ]
@@ -134,6 +134,7 @@ def test_what_no_claim_names_is_listed_and_is_no_part_of_the_table(bucket, lande
         [
             *((key, "rows", None, "true", "1") for key in named),
             *((key, "rows", None, "false", None) for key in stray),
+            (ahead, "rows", None, None, None),
             ("changes/payment/0000000001.jsonl", "changes", "1", None, "1"),
         ]
     )
@@ -149,6 +150,18 @@ def test_a_batch_that_is_claimed_and_has_not_landed_is_waited_for_by_nobody(buck
     land(bucket, 9, above=5)
     bucket.client.delete_object(Bucket=bucket.name, Key="payment/9-2026-11-26T17-55-02.jsonl")
     assert ask(landed, "SELECT payment_id FROM payment") == [("5",)]
+
+
+def test_while_a_load_is_under_way_the_table_ends_at_its_first_hole(bucket, landed):
+    for above, end in ((0, 5), (5, 9), (9, 12)):
+        land(bucket, end, above=above)
+    bucket.client.delete_object(Bucket=bucket.name, Key="payment/9-2026-11-26T17-55-02.jsonl")
+    assert ask(landed, "SELECT payment_id FROM payment") == [("5",)]
+    objects = ask(landed, "SELECT key, claimed, rows FROM payment_objects ORDER BY key")
+    assert objects == [
+        ("payment/12-2026-11-26T17-55-02.jsonl", None, None),
+        ("payment/5-2026-11-26T17-55-02.jsonl", "true", "1"),
+    ]
 
 
 # The session.
@@ -169,7 +182,7 @@ def test_only_what_is_named_is_read_and_only_once(bucket, landed):
     assert all_of(landed, "SELECT 1; SHOW TABLES")[0] == [("1",)]
     assert made == []
     assert all_of(landed, "SELECT sum(payment_id) AS staff_id FROM PAYMENT") == [[("14",)]]
-    assert sorted(made) == ["GetObject"] * 4 + ["ListObjectsV2"] * 4
+    assert sorted(made) == ["GetObject"] * 3 + ["ListObjectsV2"] * 4
     del made[:]
     assert all_of(landed, "FROM payment SELECT count(*)") == [[("2",)]]
     assert made == []
@@ -204,6 +217,8 @@ def test_what_is_missing_is_an_error_that_names_it_and_no_other_answer(bucket, l
             for number in (1, 2)
         },
     )
+    latest = {"latest_row_id": 12, "timestamp": "2026-11-26T17-55-02", "rows_ingested": 1}
+    restore(bucket, {"payment/latest.json": (json.dumps(latest).encode(), {})})
     bucket.client.delete_object(Bucket=bucket.name, Key=LOST[name])
     with pytest.raises(StateError, match=rf"{bucket.name}/{LOST[name]} is missing.*Restore"):
         all_of(landed, "FROM payment")
