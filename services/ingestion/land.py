@@ -118,11 +118,11 @@ def land_rows(
     return position, landed
 
 
-def land_claimed(
-    position: Position, key: str, rows: pd.DataFrame, bucket: Bucket
-) -> tuple[Position, list[Landed]]:
-    """Land the batch claimed under this key from rows that contain it; see `land_rows`."""
-    return _put(position, key, _render(position, claimed_row_id(key), rows), bucket)
+def position_after(position: Position, key: str, rows: int) -> Position:
+    """Return the position after the batch has landed that is claimed under this key."""
+    parsed = keys.parse_data_key(key)
+    latest = Latest(parsed.row_id, parsed.timestamp, rows)
+    return replace(position, latest=latest, claimed=None)
 
 
 def claimed_row_id(key: str) -> int:
@@ -141,9 +141,7 @@ def _put(
     position: Position, key: str, lines: Lines, bucket: Bucket
 ) -> tuple[Position, list[Landed]]:
     landed = bucket.put_rows(key, lines)
-    parsed = keys.parse_data_key(key)
-    latest = Latest(parsed.row_id, parsed.timestamp, lines.rows)
-    return replace(position, latest=latest, claimed=None), [landed] if landed else []
+    return position_after(position, key, lines.rows), [landed] if landed else []
 
 
 def _claim_batch(

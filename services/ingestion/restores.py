@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from services.ingestion.claimed import land_claimed
 from services.ingestion.replays import open_additions
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
@@ -28,10 +29,8 @@ from shared.bucket.position import find_position
 from shared.contracts.check import Inspector
 from shared.contracts.contract import personal_data
 from shared.errors import EventError, StateError
-from shared.jsonlines import render
 from shared.lines import NO_LINES, tombstones
 from shared.postgres.absent import read_absent
-from shared.postgres.reader import read_settled_rows
 from shared.tables import TABLES, Table
 from shared.telemetry import logger
 
@@ -172,11 +171,16 @@ class _Restore:
             )
         if with_changes:
             self._bury(above, last)
-        batch = read_settled_rows(
-            self._table, above, last, self._connection, personal=self._personal
+        landed = land_claimed(
+            self._table,
+            above,
+            self._key,
+            self._connection,
+            self._bucket,
+            inspector=Inspector(self._table),
+            personal=self._personal,
         )
-        self._landed(self._bucket.put_rows(self._key, render(batch.rows)))
-        Inspector(self._table).inspect(batch)
+        self._landed(landed)
 
     def change(self, *, with_changes: bool) -> None:
         """Let readers go on where an object of the change stream was, and deliver what it held."""

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from services.ingestion.change_scan import ChangeScan
-from services.ingestion.land import claimed_row_id, land_claimed, land_rows
+from services.ingestion.claimed import land_claimed
+from services.ingestion.land import land_rows, position_after
 from services.ingestion.summary import Progress, TableSummary
 from shared.bucket.position import follow_position, heal_position, save_position
 from shared.contracts.check import Inspector
-from shared.postgres.reader import read_settled_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from services.ingestion.standing import Standing
     from shared.bucket.bucket import Bucket, Landed
     from shared.bucket.position import Position
-    from shared.postgres.reader import Batch
 
 
 class TableRun:
@@ -143,8 +142,11 @@ class TableRun:
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
-            landed = land_rows(self._position, batch.rows, self._bucket, self._highest_id)
-            self._advance(batch, *landed)
+            position, landed = land_rows(
+                self._position, batch.rows, self._bucket, self._highest_id
+            )
+            self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)
+            self._advance(position, landed)
         # A batch that another run has claimed meanwhile is not left to it: it may have crashed.
         self.to_read = batch.more or self._position.claimed is not None
         if self.to_read:
@@ -171,16 +173,21 @@ class TableRun:
 
         Others may have landed those behind it, so the table is healed again before it is read.
         """
-        connection, last = self._reader.connection, claimed_row_id(key)
-        batch = read_settled_rows(
-            self.table, self._position.row_id, last, connection, personal=self._personal
+        landed = land_claimed(
+            self.table,
+            self._position.row_id,
+            key,
+            self._reader.connection,
+            self._bucket,
+            inspector=self._inspector,
+            personal=self._personal,
         )
-        self._inspector.inspect(batch)
-        self._advance(batch, *land_claimed(self._position, key, batch.rows, self._bucket))
+        self._is_all_ours &= landed is not None
+        if landed:
+            self._advance(position_after(self._position, key, landed.rows), [landed])
         self._is_healed, self._has_adopted, self.to_read = False, True, True
 
-    def _advance(self, batch: Batch, position: Position, landed: list[Landed]) -> None:
-        self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)
+    def _advance(self, position: Position, landed: list[Landed]) -> None:
         self._landed += landed
         self._position = save_position(position, self._bucket)
 

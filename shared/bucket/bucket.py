@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from os import SEEK_END
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -64,6 +65,10 @@ _KMS_REMEDY = (
 )
 
 _CHUNK_BYTES = 1_000_000
+
+# S3 takes no more by one PUT.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+MOST_BYTES = 5 * 1024**3
 
 
 class StoredObject(NamedTuple):
@@ -171,8 +176,12 @@ class Bucket:
         for entry in self._entries(folder, after):
             yield ListedObject(entry["Key"], entry["ETag"], entry["LastModified"], entry["Size"])
 
-    def create(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> bool:
+    def create(
+        self, key: str, body: bytes | IO[bytes], metadata: Mapping[str, str] | None = None
+    ) -> bool:
         """Write a new object; return False, having changed nothing, if the key exists.
+
+        A file must stand at its beginning, to which a retry of the client goes back.
 
         False may mean that we wrote the object ourselves: if S3 applies a PUT but answers with an
         error, the client's retry finds the object of its first attempt.
@@ -186,6 +195,12 @@ class Bucket:
         """
         created = self.create(key, lines.body, {"rows": str(lines.rows)} | metadata)
         return Landed(key, lines.rows, len(lines.body)) if created else None
+
+    def put_file(self, key: str, rows: int, file: IO[bytes]) -> Landed | None:
+        """Write the rows whose lines are in a file, as `put_rows` does; MOST_BYTES is its limit."""
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        return Landed(key, rows, size) if self.create(key, file, {"rows": str(rows)}) else None
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str | None:
         """Overwrite the version of an object that has this `etag`; create the object if it is None.
@@ -228,7 +243,7 @@ class Bucket:
                 return None
             raise
 
-    def _put(self, key: str, body: bytes, **options: Any) -> str | None:
+    def _put(self, key: str, body: bytes | IO[bytes], **options: Any) -> str | None:
         with self._errors("write", key):
             try:
                 written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)

@@ -24,12 +24,13 @@ from shared.postgres.statement import STATEMENT_BYTES, read_rows
 from shared.postgres.versions import below_xmin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pg8000.native import Connection
 
     from shared.personal import PersonalData
     from shared.postgres.catalogue import Column, Description
+    from shared.postgres.statement import Rows
     from shared.snapshot import Mark
     from shared.tables import Table
 
@@ -114,6 +115,24 @@ def read_settled_rows(
         return read_batch(description, connection, _RANGE, limit=limit, **bounds)
 
 
+def read_settled_parts(
+    table: Table, row_id: int, to_row_id: int, connection: Connection, *, personal: PersonalData
+) -> Iterator[Batch]:
+    """Yield the rows that `read_settled_rows` returns, in parts: those of one statement each.
+
+    A part takes little memory, however many rows there are, and however long they are. There is at
+    least one, which may be empty. All are read as the table was declared when the first one was.
+
+    Raises:
+        SourceError, SourceUnavailableError: see `read_settled_rows`.
+    """
+    with database_errors(f"Reading {table.name!r}"):
+        description = read_description(table, connection, personal)
+        bounds = {"to_row_id": int(to_row_id)}
+        for found in _statements(description, connection, _RANGE, int(row_id), None, bounds):
+            yield Batch(description, found.frame, found.size, found.more)
+
+
 def read_old_rows(
     table: Table,
     row_id: int,
@@ -172,8 +191,30 @@ def read_batch(
         SourceUnavailableError: the table was declared anew since it was described.
     """
     frames: list[pd.DataFrame] = []
+    size, more = 0, True
+    for found in _statements(description, connection, rows_sql, row_id, limit, bounds):
+        frames.append(found.frame)
+        size, more = size + found.size, found.more
+        if limit is not None and size >= BATCH_BYTES:
+            break
+    together = pd.concat(frames, ignore_index=True) if frames[1:] else frames[0]
+    return Batch(description, together, size, more)
+
+
+def _statements(
+    description: Description,
+    connection: Connection,
+    rows_sql: str,
+    row_id: int,
+    limit: int | None,
+    bounds: Mapping[str, int],
+) -> Iterator[Rows]:
+    """Yield what each statement reads, at least one, until the limit is reached; see `read_batch`.
+
+    What the rows so far took says how many the next statement asks for.
+    """
     count, size, more, careful = 0, 0, True, False
-    while not frames or (more and (limit is None or (count < limit and size < BATCH_BYTES))):
+    while more:
         rows = _statement_rows(description.read_columns, count, size)
         rows = rows if limit is None else min(rows, limit - count)
         found = read_rows(
@@ -185,13 +226,11 @@ def read_batch(
             **bounds,
             row_id=row_id,
         )
-        frames.append(found.frame)
-        count, size, more = count + len(found.frame), size + found.size, found.more
-        careful = found.careful
-        if more and len(found.frame):
+        yield found
+        count, size, careful = count + len(found.frame), size + found.size, found.careful
+        more = found.more and (limit is None or count < limit)
+        if more:
             row_id = int(found.frame[description.table.id_column].iloc[-1])
-    together = pd.concat(frames, ignore_index=True) if frames[1:] else frames[0]
-    return Batch(description, together, size, more)
 
 
 def _statement_rows(columns: Sequence[Column], count: int, size: int) -> int:
