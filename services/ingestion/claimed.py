@@ -93,7 +93,6 @@ def _too_large(table: Table, above: int, key: str) -> LandingError:
     claim = keys.format_claim_key(table, above)
     return LandingError(
         f"The rows of {table.name!r} that {claim} covers have grown to more than the 5 GB that S3 "
-        f"takes at once, so {key} can't land. Shorten the longest of them, or drop their column by "
-        "x-land in the contract, until the next run has landed them. Then undo it: changes of rows "
-        "that have landed go into the change stream."
+        f"takes at once, so {key} can't land. Shorten their longest values until a run has landed "
+        "them, and put them back then: changes of rows that have landed go into the change stream."
     )

@@ -16,7 +16,7 @@ INGESTION = (
     {"handler"},
     {"run", "restores"},
     {"table", "replays"},
-    {"read_ahead", "land", "change_scan", "standing"},
+    {"read_ahead", "claimed", "land", "change_scan", "standing"},
     {"comparing", "new_rows", "summary"},
     {"writers"},
 )
@@ -179,7 +179,7 @@ def test_only_some_rooms_know_a_system(modules, rooms):
 
 
 # Who reads rows must say which columns are personal data, or they land as they are.
-READS = {"read_description", "read_new_rows", "read_settled_rows"}
+READS = {"read_description", "read_new_rows", "read_settled_rows", "read_settled_parts"}
 
 
 def test_a_service_reads_no_rows_without_saying_what_is_personal_data():

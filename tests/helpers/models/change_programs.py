@@ -28,9 +28,9 @@ def run(name, faults=frozenset()):
             state = yield from save(None, Saved(0, base, None, None, declared))
         more = True
         for _ in range(BATCHES[name]):
-            if claimed:
-                ours = yield from adopt(at, claimed)
-                at, all_ours = claimed.row_id, all_ours and ours
+            while claimed:
+                at, claimed, ours = yield from adopt(at, claimed)
+                all_ours = all_ours and ours
                 stored = yield from save_latest(stored, at)
             at, claimed, ours, more = yield from batch(name, at)
             all_ours = all_ours and ours
@@ -52,7 +52,9 @@ def run(name, faults=frozenset()):
 
 def adopt(at, claimed):
     rows = yield ("read rows", at, claimed.row_id, None)
-    return (yield ("create object", claimed, rows))
+    if (yield ("create object", claimed, rows)):
+        return claimed.row_id, None, True
+    return *(yield ("find position", at)), False
 
 
 def batch(name, at):

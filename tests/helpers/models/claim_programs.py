@@ -36,9 +36,10 @@ def run(name: str) -> Steps[None]:
     ahead: dict[int, tuple[int, ...]] = {}
     while more:
         if claimed:
-            rows = yield ("read settled rows", at.row_id, claimed.row_id)
-            at = yield from put(claimed, rows)
-            stored = yield from save(at, stored)
+            rows = yield from adopt(at.row_id, claimed)
+            if rows is not None:
+                at = latest(claimed, len(rows))
+                stored = yield from save(at, stored)
             at, claimed = yield from heal(at, stored)
             is_end = False
             continue
@@ -141,6 +142,14 @@ def claim(row_id: int, key: Key) -> Steps[tuple[Key, bool]]:
     return theirs, False
 
 
+def adopt(above: int, key: Key) -> Steps[tuple[int, ...] | None]:
+    """Land a claimed batch; return its rows, None if it has landed already."""
+    if (yield ("head", key)) is not None:
+        return None
+    rows = yield ("read settled rows", above, key.row_id)
+    return rows if (yield ("create object", key, rows)) else None
+
+
 def put(key: Key, rows: tuple[int, ...]) -> Steps[Latest]:
     yield ("create object", key, rows)  # whatever the answer is, it is there now
     return latest(key, len(rows))
@@ -176,6 +185,4 @@ def work(name: str) -> Steps[None]:
     """A worker lands one batch of the plan, whichever."""
     batch = yield ("take a batch",)
     if batch:
-        above, key = batch
-        rows = yield ("read settled rows", above, key.row_id)
-        yield from put(key, rows)
+        yield from adopt(*batch)

@@ -10,20 +10,20 @@ import json
 import threading
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 from botocore.exceptions import ClientError
 
 from services.ingestion import (
     Limits,
+    claimed,
     get_latest_id,
     ingest,
     read_ahead,
     standing,
     write_table_data,
 )
-from services.ingestion import table as table_module
 from shared.bucket import keys
 from shared.bucket.claims import etag_of_claim
 from shared.errors import IngestionError, StateError
@@ -120,13 +120,14 @@ class Double(Script):
         self,
         Bucket: str,
         Key: str,
-        Body: bytes,
+        Body: bytes | IO[bytes],
         IfNoneMatch: str | None = None,
         IfMatch: str | None = None,
         Metadata: dict[str, str] | None = None,
     ) -> dict[str, str]:
+        body = whole(Body)
         if Key.endswith("/latest.json"):
-            said = json.loads(Body)
+            said = json.loads(body)
             maker = _MAKERS[said["timestamp"]]
             latest = Latest(said["latest_row_id"], maker, said["rows_ingested"])
             assert IfMatch or IfNoneMatch == "*"
@@ -135,7 +136,7 @@ class Double(Script):
             _LATESTS[etag] = latest
         else:
             assert IfNoneMatch == "*"
-            taken, etag = self._create(Key, Body, Metadata), ""
+            taken, etag = self._create(Key, body, Metadata), ""
         if not taken:
             raise s3_error("PreconditionFailed", 412)
         return {"ETag": etag}
@@ -169,11 +170,12 @@ class Double(Script):
         frame = pd.DataFrame({table.id_column: list(rows)}, dtype="int64")
         return batch_of(frame, more=len(rows) == limit)
 
-    def read_settled_rows(
+    def read_settled_parts(
         self, table: Table, above: int, to: int, _connection: Any, *, personal: PersonalData
-    ) -> Batch:
+    ) -> Iterator[Batch]:
         rows = self.ask("read settled rows", above, to)
-        return batch_of(pd.DataFrame({table.id_column: list(rows)}, dtype="int64"))
+        for part in ([], [*rows]):
+            yield batch_of(pd.DataFrame({table.id_column: part}, dtype="int64"))
 
 
 def maximal(histories: Iterable[History]) -> Iterator[History]:
@@ -200,7 +202,7 @@ def requests_of_ingest(
 ) -> list[Request]:
     """Return the requests a run makes that gets these answers: one more, unless it ends."""
     double = Double(answers)
-    monkeypatch.setattr(table_module, "read_settled_rows", double.read_settled_rows)
+    monkeypatch.setattr(claimed, "read_settled_parts", double.read_settled_parts)
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead, "ThreadPoolExecutor", Immediately)
     monkeypatch.setattr(standing, "read_survey", double.read_survey)
@@ -246,6 +248,11 @@ def body_of(content: dict[str, Any] | None, etag: str = "") -> dict[str, Any]:
         raise s3_error("NoSuchKey", 404)
     text = json.dumps(content).encode()
     return {"Body": SimpleNamespace(read=lambda: text), "ETag": etag, "Metadata": {}}
+
+
+def whole(body: bytes | IO[bytes]) -> bytes:
+    """Return the body of a PUT, which may be a file."""
+    return body if isinstance(body, bytes) else body.read()
 
 
 def _latest_json(latest: Latest) -> dict[str, Any]:

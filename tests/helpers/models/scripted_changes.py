@@ -12,12 +12,12 @@ import threading
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from services.ingestion import Limits, change_scan, comparing, ingest, read_ahead, standing
+from services.ingestion import Limits, change_scan, claimed, comparing, ingest, read_ahead, standing
 from services.ingestion import table as table_module
 from shared import declaration
 from shared.bucket import keys, position
@@ -35,6 +35,7 @@ from tests.helpers.models.scripted import (
     format_key,
     parse_key,
     s3_error,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Double(Script):
         return body_of(latest if row_id else None, str(row_id))
 
     def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:
+        if keys.is_data_key(Key):  # the PUT that follows is refused if it exists: one step of both
+            raise s3_error("404", 404)
         base, declared = self.ask("base of change", keys.parse_change_key(Key).number)
         said = {"base": str(base or ""), "history": _HISTORY, "declared": _declared(declared)}
         return {"Metadata": said}
@@ -121,22 +124,22 @@ class Double(Script):
         self,
         Bucket: str,
         Key: str,
-        Body: bytes,
+        Body: bytes | IO[bytes],
         IfNoneMatch: str | None = None,
         IfMatch: str | None = None,
         Metadata: dict[str, str] | None = None,
     ) -> dict[str, str]:
         assert IfMatch or IfNoneMatch == "*"
-        etag = ""
+        body, etag = whole(Body), ""
         if Key == _STATE:
-            saved = _parse_state(json.loads(Body))
+            saved = _parse_state(json.loads(body))
             etag, taken = _etag(saved), self.ask("write state", _STATES.get(IfMatch), saved)
         elif Key == _LATEST:
-            etag = str(json.loads(Body)["latest_row_id"])
+            etag = str(json.loads(body)["latest_row_id"])
             taken = self.ask("write latest", int(IfMatch or 0), int(etag))
         else:
             assert IfNoneMatch == "*"
-            taken = self._create(Key, Body, Metadata or {})
+            taken = self._create(Key, body, Metadata or {})
         if not taken:
             raise s3_error("PreconditionFailed", 412)
         return {"ETag": etag}
@@ -182,10 +185,10 @@ class Double(Script):
         self._last_read, self._more = rows[-1][0] if rows else row_id, len(rows) == limit
         return batch_of(_frame(rows), more=self._more)
 
-    def read_settled_rows(
+    def read_settled_parts(
         self, _table: Table, above: int, to: int, _connection: Any, *, personal: PersonalData
-    ) -> Batch:
-        return batch_of(_frame(self.ask("read rows", above, to, None)))
+    ) -> Iterator[Batch]:
+        yield batch_of(_frame(self.ask("read rows", above, to, None)))
 
     def read_stretch(
         self,
@@ -235,7 +238,7 @@ def requests_of_ingest(
     double = Double(answers, time)
     monkeypatch.setattr(standing, "read_survey", double.read_survey)
     monkeypatch.setattr(table_module, "heal_position", double.heal_position)
-    monkeypatch.setattr(table_module, "read_settled_rows", double.read_settled_rows)
+    monkeypatch.setattr(claimed, "read_settled_parts", double.read_settled_parts)
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead.Reader, "reading_ahead", lambda *_: nullcontext())
     monkeypatch.setattr(change_scan, "versions", double)
