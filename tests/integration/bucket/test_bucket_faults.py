@@ -69,6 +69,7 @@ REQUESTS = {
         "HEAD thing/3.jsonl",
         "GET claims/thing/3.json",
         "HEAD thing/6.jsonl",
+        "HEAD thing/6.jsonl",
         "PUT thing/6.jsonl",
         "PUT thing/latest.json",
         "PUT claims/thing/6.json",
