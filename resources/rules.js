@@ -41,6 +41,7 @@ const RULES = {
   subnetIds: orNone(ids('subnet', 16)),
   securityGroupIds: orNone(ids('sg', 5)),
   memoryMegabytes: wholeNumber(128, 10240),
+  storageMegabytes: wholeNumber(512, 10240),
   timeoutSeconds: wholeNumber(1, 900),
   logRetentionDays: oneOf(DAYS.map(String)),
   batchRows: wholeNumber(1), // this and what follows as in the functions' Settings

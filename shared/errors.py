@@ -25,7 +25,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """The environment or the secret is wrong: fix the deployment."""
+    """The environment or the secret is wrong, or the storage too small: fix the deployment."""
 
     alarm = "aws-refused"
 

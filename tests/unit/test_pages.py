@@ -227,7 +227,7 @@ def test_the_defaults_are_those_of_serverless_yml():
         if cells[0] in default and cells[1].isdigit():
             assert str(default[cells[0]]) == cells[1], cells[0]
             numbers += 1
-    assert numbers == 8
+    assert numbers == 9
     for stage in ("prod", "dev"):
         days = params()[stage]["logRetentionDays"]
         assert f"`{days}` in {stage}" in CONFIGURATION

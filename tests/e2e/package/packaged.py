@@ -21,6 +21,7 @@ SWITCHED = {
     "databaseSecret": "somewhere/else",
     "databaseCaFile": "shared/rds-ca/eu-west-1.pem",
     "memoryMegabytes": "1024",
+    "storageMegabytes": "2048",
     "batchRows": "20000",
     "writerWaitSeconds": "11",
     "statementTimeoutSeconds": "22",

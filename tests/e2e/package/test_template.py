@@ -301,6 +301,7 @@ def test_params_reach_every_variable_and_property(switched: Stack):
     assert set(VARIABLES) <= read
     ingest = switched.properties("IngestLambdaFunction")
     assert str(ingest["MemorySize"]) == SWITCHED["memoryMegabytes"]
+    assert str(ingest["EphemeralStorage"]["Size"]) == SWITCHED["storageMegabytes"]
     assert str(ingest["Timeout"]) == SWITCHED["timeoutSeconds"]
 
 
