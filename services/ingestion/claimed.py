@@ -1,8 +1,8 @@
 """How a batch lands that was claimed before: in little memory, whatever it holds by now.
 
 A claim can't be taken back, and its rows may have grown since it was made. So they are read in
-parts, whose lines go to a file, and the file is what one PUT creates. The file has no name: if the
-process dies, nothing of it is left. docs/exactness.md says why it does not matter who lands it.
+parts, whose lines go to a file, and the file is what one PUT creates. If the process dies, nothing
+of the file is left. docs/exactness.md says why it does not matter who lands the batch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def land_claimed(
     if bucket.metadata(key) is not None:
         return None
     last = keys.parse_data_key(key).row_id
-    with _temporary_file(table, key) as file:
+    with temporary_file(table, key) as file:
         rows = 0
         for part in read_settled_parts(table, above, last, connection, personal=personal):
             inspector.inspect(part)
@@ -76,7 +76,12 @@ def land_claimed(
 
 
 @contextmanager
-def _temporary_file(table: Table, key: str) -> Iterator[IO[bytes]]:
+def temporary_file(table: Table, key: str) -> Iterator[IO[bytes]]:
+    """Open a file for what lands under a key; it has no name, and is gone at the end of the block.
+
+    Raises:
+        ConfigError: the function's storage is full.
+    """
     try:
         with TemporaryFile() as file:
             yield file
@@ -84,8 +89,8 @@ def _temporary_file(table: Table, key: str) -> Iterator[IO[bytes]]:
         if error.errno != errno.ENOSPC:
             raise
         raise ConfigError(
-            f"The rows of {table.name!r} that are claimed for {key} do not fit into the function's "
-            "temporary storage. Raise storageMegabytes in serverless.yml, and deploy."
+            f"{key} of {table.name!r} does not fit into the function's temporary storage. Raise "
+            "storageMegabytes in serverless.yml, and deploy."
         ) from error
 
 

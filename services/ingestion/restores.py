@@ -17,9 +17,10 @@ their ids any more, so all ids without a row get a tombstone.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
-from services.ingestion.claimed import land_claimed
+from services.ingestion.claimed import land_claimed, temporary_file
 from services.ingestion.replays import open_additions
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 # If more ids have no row, they are sparse, and no tombstones are put: most were never used.
 _MOST_ABSENT = 100_000
+_CHUNK_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,13 @@ class _Restore:
 
     def from_version(self) -> bool:
         """Put the oldest version back; tell whether there was a sound one."""
-        version = self._bucket.first_version(self._key)
-        rows = version.metadata.get("rows") if version else None
-        if version is None or rows not in {None, str(version.body.count(b"\n"))}:
-            return False
-        self._created(is_new=self._bucket.create(self._key, version.body, version.metadata))
+        with temporary_file(self._table, self._key) as file:
+            metadata = self._bucket.copy_first_version(self._key, file)
+            rows = metadata.get("rows") if metadata else None
+            if metadata is None or rows not in {None, str(_count_lines(file))}:
+                return False
+            file.seek(0)
+            self._created(is_new=self._bucket.create(self._key, file, metadata))
         self.summary |= {"restored_from": "version", "rows": int(rows or 0)}
         return True
 
@@ -230,6 +234,11 @@ class _Restore:
     def _created(self, *, is_new: bool) -> None:
         if not is_new:
             self.refuse_existing()
+
+
+def _count_lines(file: IO[bytes]) -> int:
+    file.seek(0)
+    return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, _CHUNK_BYTES), b""))
 
 
 def _is_of(table: Table, key: str) -> bool:

@@ -96,13 +96,6 @@ class ListedObject(NamedTuple):
     bytes: int
 
 
-class Version(NamedTuple):
-    """A version of an object, as it was read."""
-
-    body: bytes
-    metadata: Mapping[str, str]
-
-
 class OpenObject(NamedTuple):
     """An object that is read line by line; each line keeps its line feed."""
 
@@ -150,8 +143,12 @@ class Bucket:
             key, found["ETag"], found["LastModified"], found["ContentLength"]
         )
 
-    def first_version(self, key: str) -> Version | None:
-        """Return the oldest version that the bucket keeps of an object; None if it keeps none."""
+    def copy_first_version(self, key: str, file: IO[bytes]) -> Mapping[str, str] | None:
+        """Write the oldest version that the bucket keeps of an object to a file.
+
+        Returns:
+            Its metadata; None if no version is kept.
+        """
         with self._errors("look up the versions of", key):
             pages = self.client.get_paginator("list_object_versions").paginate(
                 Bucket=self.name, Prefix=key
@@ -161,7 +158,10 @@ class Bucket:
             if not kept:
                 return None
             found = self.client.get_object(Bucket=self.name, Key=key, VersionId=kept[-1])
-            return Version(found["Body"].read(), found["Metadata"])
+            with closing(found["Body"]) as body:
+                for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    file.write(chunk)
+            return found["Metadata"]
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
         """Yield the keys directly in a folder (`address/`), not those in its subfolders.

@@ -208,8 +208,8 @@ def test_a_run_that_adopts_goes_on_behind_what_another_one_lands_meanwhile(grown
     grown.check()
 
 
-def test_a_refused_worker_sends_no_body(place, aws_endpoint):
-    """S3 refuses what exists after the headers: so it does not take a gigabyte to find out."""
+def test_it_asks_before_it_sends_a_file(place, aws_endpoint):
+    """So S3 may refuse it after the headers, and not after a gigabyte."""
     sent: list[str | None] = []
     with faulty_s3(aws_endpoint) as proxy:
         proxy.choose = lambda request: sent.append(request.headers.get("Expect"))
@@ -284,8 +284,8 @@ def test_storage_that_is_full_names_the_parameter_and_fails_that_table_only(grow
     error = failed.value.failures["thing"]
     assert type(error) is ConfigError
     assert str(error) == (
-        f"The rows of 'thing' that are claimed for {key} do not fit into the function's temporary "
-        "storage. Raise storageMegabytes in serverless.yml, and deploy."
+        f"{key} of 'thing' does not fit into the function's temporary storage. Raise "
+        "storageMegabytes in serverless.yml, and deploy."
     )
     assert key not in content(both.bucket)
     both.run()

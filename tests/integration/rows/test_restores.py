@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import closing, suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
 import pytest
+from botocore.response import StreamingBody
 
 from services.ingestion import LostObject, restore
 from services.ingestion.handler import lambda_handler
@@ -16,10 +20,14 @@ from shared.errors import EventError, StateError
 from shared.tables import Table
 from tests.helpers.cases import one_in
 from tests.helpers.faults.steps import on_every_step
+from tests.helpers.models.scripted import s3_error
 from tests.helpers.oracle.exactly_once import check_equal, content
 from tests.helpers.runs.changing import SCHEMA, TABLE, changing, update, write
 from tests.helpers.runs.lambda_context import CONTEXT
 from tests.helpers.runs.place import Died
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.thorough
 
@@ -310,3 +318,45 @@ def test_the_event_of_the_handler(deployed, totesys, bucket):
     assert answer["more"] is False
     assert answer["restore"]["restored_from"] == "source"
     assert bucket.get(key).body == before
+
+
+class OneVersion:
+    """A client of S3 with one version of an object, which is in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.bytes = path, 0
+
+    def head_object(self, **_: str) -> NoReturn:
+        raise s3_error("404", 404)
+
+    def get_paginator(self, _: str) -> Any:
+        versions = [{"Key": RESTORED, "VersionId": "first"}]
+        return SimpleNamespace(paginate=lambda **_: [{"Versions": versions}])
+
+    def get_object(self, **_: str) -> dict[str, Any]:
+        body = StreamingBody(self.path.open("rb"), self.path.stat().st_size)
+        return {"Body": body, "Metadata": {"rows": "200000"}}
+
+    def put_object(self, *, Body: Any, Metadata: dict[str, str], **_: str) -> dict[str, str]:
+        assert Metadata == {"rows": "200000"}
+        while chunk := Body.read(100_000):
+            self.bytes += len(chunk)
+        return {"ETag": ""}
+
+
+RESTORED = "payment/200000-2024-11-11T15-03-24.jsonl"
+
+
+def test_a_version_of_any_size_is_put_back_in_little_memory(tmp_path):
+    path = tmp_path / "version"
+    path.write_bytes(b"%099d\n" * 200_000 % tuple(range(200_000)))
+    client: Any = OneVersion(path)
+    nothing: Any = None
+    tracemalloc.start()
+    try:
+        done = restore(LostObject("payment", RESTORED), client, nothing, "bucket")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (done["restored_from"], done["rows"], client.bytes) == ("version", 200_000, 20_000_000)
+    assert peak < 6_000_000
