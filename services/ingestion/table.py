@@ -142,9 +142,7 @@ class TableRun:
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
         with self._reader.reading_ahead(batch):
             self._inspector.inspect(batch)
-            position, landed = land_rows(
-                self._position, batch.rows, self._bucket, self._highest_id
-            )
+            position, landed = land_rows(self._position, batch.rows, self._bucket, self._highest_id)
             self._is_all_ours &= sum(each.rows for each in landed) == len(batch.rows)
             self._advance(position, landed)
         # A batch that another run has claimed meanwhile is not left to it: it may have crashed.
