@@ -189,9 +189,10 @@ def test_half_an_answer_is_none(lost_latest, proxy):
             attempt = lost_latest.again()
             error = fails(attempt, proxy, number, faults.truncated)
             assert type(error) is LandingUnavailableError, (request, str(error))
-            assert content(attempt.bucket) == attempt.before
-    attempt.run()
-    attempt.check()
+            # What was adopted before that answer has landed.
+            assert content(attempt.bucket).items() >= attempt.before.items()
+            attempt.run()
+            attempt.check()
 
 
 def altered(exchange):
