@@ -12,7 +12,14 @@ from itertools import islice
 
 import pytest
 
-from tests.helpers.models.change_programs import BATCH_ROWS, BATCHES, STRETCHES, restore, run
+from tests.helpers.models.change_programs import (
+    BATCH_ROWS,
+    BATCHES,
+    STRETCHES,
+    restore,
+    run,
+    work,
+)
 from tests.helpers.models.change_schedules import Budget, Explorer, Violation, start
 from tests.helpers.models.scripted import maximal, requests_of_model
 from tests.helpers.models.scripted_changes import Time, requests_of_ingest
@@ -165,3 +172,47 @@ def test_what_a_lost_object_held_is_delivered_again(scenario):
 def test_a_lost_object_is_not_replaced_by_nothing():
     with pytest.raises(Violation):
         explore_lost(RESTORED["a run"], frozenset({"all lines are as they were"}))
+
+
+# Workers V and W of a load land the first and the second of two batches, in any order, as they read
+# them at any time, while runs are at work.
+LOADS = {
+    "the second batch lands first": (2, Budget(updates=1), 0, "AW", (1, 2)),
+    "both workers": (2, Budget(updates=1), 0, "AVW", (1, 2)),
+    "behind rows that have landed": (3, Budget(updates=1), 1, "AW", (2, 3)),
+}
+LONG_LOADS = {
+    "two updates": (2, Budget(updates=2), 0, "AW", (1, 2)),
+    "a long transaction": (2, Budget(transactions=1), 0, "AW", (1, 2)),
+    "a row appears": (2, Budget(inserts=1, updates=1), 0, "AW", (1, 2)),
+    "two runs and a worker": (2, Budget(updates=1), 0, "ABW", (1, 2)),
+}
+
+
+def explore_load(scenario, faults=frozenset()):
+    sys.setrecursionlimit(10_000)
+
+    def programs(name):
+        return work("VW".index(name) + scenario[2]) if name in "VW" else run(name, faults)
+
+    explorer = Explorer(programs)
+    return explorer, explorer.schedules(start(*scenario))
+
+
+@pytest.mark.parametrize("scenario", LOADS.values(), ids=LOADS)
+def test_updates_during_a_load_are_in_one_of_the_streams(scenario):
+    explorer, schedules = explore_load(scenario)
+    print(f"{len(explorer.states):,} states, {schedules:,} schedules")
+    assert len(explorer.states) > 500
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", LONG_LOADS.values(), ids=LONG_LOADS)
+def test_updates_during_a_load_are_in_one_of_the_streams_in_more_schedules(scenario):
+    test_updates_during_a_load_are_in_one_of_the_streams(scenario)
+
+
+@pytest.mark.parametrize("fault", ["landed by others", "landed by others behind an adoption"])
+def test_what_a_worker_read_before_the_mark_is_found_out(fault):
+    with pytest.raises(Violation):
+        explore_load(LOADS["the second batch lands first"], frozenset({fault}))

@@ -26,19 +26,24 @@ def run(name, faults=frozenset()):
         before = at
         if not at and not claimed and not state and "opened after the rows" not in faults:
             state = yield from save(None, Saved(0, base, None, None, declared))
-        more = True
-        for _ in range(BATCHES[name]):
-            while claimed:
-                at, claimed, ours = yield from adopt(at, claimed)
+        more, batches = True, 0
+        while more and batches < BATCHES[name]:
+            if claimed:
+                ours = yield from adopt(at, claimed)
                 all_ours = all_ours and ours
-                stored = yield from save_latest(stored, at)
+                if ours:
+                    at = claimed.row_id
+                    stored = yield from save_latest(stored, at)
+                adopted, (at, claimed) = at, (yield ("find position", at))
+                if "landed by others behind an adoption" not in faults:
+                    all_ours = all_ours and at == adopted
+                continue
             at, claimed, ours, more = yield from batch(name, at)
+            batches += 1
             all_ours = all_ours and ours
             if not before and not state and "opened after the rows" in faults:
                 state = yield from save(None, Saved(0, base, None, None, declared))
             stored = yield from save_latest(stored, at)
-            if not more:
-                break
         if more and "not read to the end" not in faults:
             return
     if "mark after the rows" in faults:
@@ -50,11 +55,15 @@ def run(name, faults=frozenset()):
         yield from scan(name, state, Scan(base, writes, before, 0, declared), faults)
 
 
+def work(above):
+    """A worker of a load lands the batch that is claimed above an id."""
+    claimed = yield ("read claim", above)
+    yield from adopt(above, claimed)
+
+
 def adopt(at, claimed):
     rows = yield ("read rows", at, claimed.row_id, None)
-    if (yield ("create object", claimed, rows)):
-        return claimed.row_id, None, True
-    return *(yield ("find position", at)), False
+    return (yield ("create object", claimed, rows))
 
 
 def batch(name, at):

@@ -15,9 +15,10 @@ is found in one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 Request = tuple[Any, ...]
@@ -242,8 +243,13 @@ def _last_words(world: World, front: int, number: int) -> dict[int, int | None]:
     return dict(landed + changed)
 
 
-def start(rows: int, budget: Budget, landed: int = 0, first: str = "AB") -> State:
-    """Return the state in which the first ones begin: so many rows, of which some have landed."""
+def start(
+    rows: int, budget: Budget, landed: int = 0, first: str = "AB", chain: Sequence[int] = ()
+) -> State:
+    """Return the state in which the first ones begin: so many rows, of which some have landed.
+
+    A load has claimed the batches that end where the chain says, and saved a mark before.
+    """
     world = World(tuple((n, n) for n in range(1, rows + 1)), rows)
     if landed:
         key = Key(landed, "0")
@@ -252,6 +258,11 @@ def start(rows: int, budget: Budget, landed: int = 0, first: str = "AB") -> Stat
             objects=frozenset({(key, world.versions(0, landed))}),
             latest=landed,
             state=Saved(0, world.xmin, landed),
+        )
+    for above, end in pairwise((landed, *chain)):
+        world = world._replace(
+            claims=world.claims | {(above, Key(end, "0"))},
+            state=world.state or Saved(0, world.xmin, None, None),
         )
     return State(world, tuple((name, ()) for name in first), frozenset(), budget)
 

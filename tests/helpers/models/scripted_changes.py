@@ -17,7 +17,16 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from services.ingestion import Limits, change_scan, claimed, comparing, ingest, read_ahead, standing
+from services.ingestion import (
+    Limits,
+    change_scan,
+    claimed,
+    comparing,
+    ingest,
+    land,
+    read_ahead,
+    standing,
+)
 from services.ingestion import table as table_module
 from shared import declaration
 from shared.bucket import keys, position
@@ -238,6 +247,8 @@ def requests_of_ingest(
     double = Double(answers, time)
     monkeypatch.setattr(standing, "read_survey", double.read_survey)
     monkeypatch.setattr(table_module, "heal_position", double.heal_position)
+    monkeypatch.setattr(table_module, "follow_position", double.heal_position)
+    monkeypatch.setattr(land, "check_end", lambda *_: None)  # no claim of this model is lost
     monkeypatch.setattr(claimed, "read_settled_parts", double.read_settled_parts)
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead.Reader, "reading_ahead", lambda *_: nullcontext())
