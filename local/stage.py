@@ -63,6 +63,7 @@ class LocalStage:
         reconcile_name: The function of the nightly reconciliation.
         reconcile_log: Its log.
         state_machine_arn: The state machine.
+        load_arn: The one of loads.
     """
 
     stack = STACK
@@ -75,6 +76,7 @@ class LocalStage:
     reconcile_name: str
     reconcile_log: FunctionLog
     state_machine_arn: str
+    load_arn: str
 
     def __init__(
         self, events: int = 2000, step: Step = _silently, folder: Path = REPOSITORY
@@ -114,6 +116,11 @@ class LocalStage:
         """Run the state machine to its end, by default for all tables."""
         client = self.aws.client("stepfunctions")
         return execute(client, self.state_machine_arn, json.dumps(event or {}))
+
+    def load(self, table: str, workers: int) -> Execution:
+        """Load a table by the state machine of loads."""
+        client = self.aws.client("stepfunctions")
+        return execute(client, self.load_arn, json.dumps({"table": table, "workers": workers}))
 
     def invoke(self, event: object) -> Invocation:
         """Call the function without the state machine."""
@@ -175,6 +182,7 @@ class LocalStage:
         names = physical_names(self.aws.client("cloudformation"), STACK)
         self.function_name = names["IngestLambdaFunction"]
         self.state_machine_arn = names["IngestionStateMachine"]
+        self.load_arn = names["LoadStateMachine"]
         self.landed = Landed(self.aws.client("s3"), names[BUCKET])
         self.log = FunctionLog(self.aws.client("logs"), self.function_name)
         self.reconcile_name = names["ReconcileLambdaFunction"]

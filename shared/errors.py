@@ -72,6 +72,10 @@ class UnfinishedError(PipelineError):
     alarm = "reconcile-failed"
 
 
+class LoadError(PipelineError):
+    """A load ended, and some of its batches have not landed: start it again."""
+
+
 class IngestionError(PipelineError):
     """Some tables failed, at least one with an error that a retry does not fix."""
 

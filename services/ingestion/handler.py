@@ -1,12 +1,14 @@
-"""The Lambda handler: reads event and settings, opens a session; runs, replays or restores."""
+"""The Lambda handler: reads event and settings, opens a session, and does what is asked for."""
 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from services.ingestion.loads import outcome, requested_item, requested_load
 from services.ingestion.run import Limits, ingest
 from shared import telemetry
 from shared.clients import s3_client
@@ -18,9 +20,11 @@ from shared.settings import BucketSettings, DatabaseSettings, names, switch, who
 from shared.tables import tables_without_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from shared.postgres.session import Session
 
 # The last share of its time, in which a call begins no further batch: the time that the last batch
 # may take. An alarm fires for calls that end with a fifth or less left.
@@ -52,7 +56,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
     Args:
         event: `{}` for all tables, `{"tables": ["address"]}` for some; `{"replay": {...}}` to land
-            rows again, `{"restore": {...}}` to land a lost object again.
+            rows again, `{"restore": {...}}` to land a lost object again; `{"plan": {...}}`,
+            `{"land": {...}}` and `{"finish": {...}}` for a load, see `loads`.
         context: Lambda's; only the remaining time is used.
 
     Returns:
@@ -60,76 +65,123 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         reconciliation is to compare after this run; `more`, whether a backlog is left, and
         `again_if_started_after`, a UTC timestamp: only executions that started after it call again.
         After a replay, `replay` is its result, `restore` that of a restoring; `more` is False then.
+        For a load, see `plan_load`, `land_item` and `finish_load`.
 
     Raises:
         PipelineError: one of `shared.errors`; logged, see `telemetry.failure`.
     """
     try:
         settings = Settings.from_env(os.environ)
-        if isinstance(event, dict) and "replay" in event:
-            summary = _replay(event, settings, context)
-        elif isinstance(event, dict) and "restore" in event:
-            summary = _restore(event, settings)
-        else:
-            summary = _run(requested_tables(event), settings, context)
-        return summary | _again(settings)
+        named = [each for each in _KINDS if isinstance(event, dict) and each in event]
+        return (
+            _KINDS[named[0]](event, settings, context) if named else _run(event, settings, context)
+        )
     except Exception as error:  # noqa: BLE001 - raised again, as an error that quotes no values
         failure = explained(error)
         telemetry.failure("The run failed", failure)
         raise failure from failure.__cause__
 
 
-def _run(tables: Sequence[str], settings: Settings, context: LambdaContext) -> dict[str, Any]:
-    limits = Limits(
-        settings.batch_rows,
-        settings.writer_wait_seconds,
-        _seconds_left(context),
-        tables_without_changes(settings.without_changes),
-    )
-    with database_session(settings) as connection:
-        key = get_credentials(settings.db_secret_id).hash_key
+def _run(event: object, settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    tables, limits = requested_tables(event), _limits(settings, context)
+    with _session(settings) as (connection, key):
         summary = ingest(
             tables, s3_client(), connection, settings.bucket_name, limits, hash_key=key
         )
     logged = {key: summary[key] for key in ("rows", "more")} | {"tables": len(tables)}
     telemetry.logger().info("Run ended", extra=logged)
-    return summary | {"deleted": summary["deleted"] if settings.tombstones else []}
+    deleted = summary["deleted"] if settings.tombstones else []
+    return summary | {"deleted": deleted} | _again(settings)
+
+
+# What the others import lands rows, and so imports pandas.
 
 
 def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
-    # They import pandas.
     from services.ingestion.replays import refuse_without_changes, replay, requested_range
 
-    wanted, left = requested_range(event), _seconds_left(context)
-    refuse_without_changes(wanted.table, tables_without_changes(settings.without_changes))
-    with database_session(settings) as connection:
+    wanted, limits = requested_range(event), _limits(settings, context)
+    refuse_without_changes(wanted.table, limits.without_changes)
+    with _session(settings) as (connection, key):
         done = replay(
             wanted,
             s3_client(),
             connection,
             settings.bucket_name,
-            settings.batch_rows,
-            left,
-            hash_key=get_credentials(settings.db_secret_id).hash_key,
+            limits.batch_rows,
+            limits.seconds_left,
+            hash_key=key,
         )
-    return {"more": False, "replay": done}
+    return {"more": False, "replay": done} | _again(settings)
 
 
-def _restore(event: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    from services.ingestion.restores import requested_object, restore  # imports pandas
+def _restore(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.restores import requested_object, restore
 
-    lost = requested_object(event)
-    with_changes = lost.table not in tables_without_changes(settings.without_changes)
-    with database_session(settings) as connection:
+    lost, limits = requested_object(event), _limits(settings, context)
+    with_changes = lost.table not in limits.without_changes
+    with _session(settings) as (connection, key):
         done = restore(
             lost,
             s3_client(),
             connection,
             settings.bucket_name,
             with_changes=with_changes,
-            hash_key=get_credentials(settings.db_secret_id).hash_key,
+            hash_key=key,
         )
-    return {"more": False, "restore": done}
+    return {"more": False, "restore": done} | _again(settings)
+
+
+def _plan(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.plan import plan_load
+
+    load, limits = requested_load(event), _limits(settings, context)
+    with _session(settings) as (connection, key):
+        return plan_load(load, s3_client(), connection, settings.bucket_name, limits, hash_key=key)
+
+
+def _land(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.items import land_item
+
+    item, left = requested_item(event), _seconds_left(context)
+    with _session(settings) as (connection, key):
+        return land_item(item, s3_client(), connection, settings.bucket_name, left, hash_key=key)
+
+
+def _finish(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.finish import finish_load
+
+    items, limits = outcome(event), _limits(settings, context)
+    with _session(settings) as (connection, key):
+        return finish_load(
+            items, s3_client(), connection, settings.bucket_name, limits, hash_key=key
+        )
+
+
+# Each kind of event by its only member; one without any of them asks for a run.
+_KINDS = {
+    "replay": _replay,
+    "restore": _restore,
+    "plan": _plan,
+    "land": _land,
+    "finish": _finish,
+}
+
+
+@contextmanager
+def _session(settings: Settings) -> Iterator[tuple[Session, str | None]]:
+    """Open a session; yield it, and the key of the hashes."""
+    with database_session(settings) as connection:
+        yield connection, get_credentials(settings.db_secret_id).hash_key
+
+
+def _limits(settings: Settings, context: LambdaContext) -> Limits:
+    return Limits(
+        settings.batch_rows,
+        settings.writer_wait_seconds,
+        _seconds_left(context),
+        tables_without_changes(settings.without_changes),
+    )
 
 
 def _seconds_left(context: LambdaContext) -> Callable[[], float]:

@@ -14,10 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # Dependencies point down: a module imports only modules on a lower line.
 INGESTION = (
     {"handler"},
+    {"finish", "plan"},
     {"run", "restores"},
-    {"table", "replays"},
+    {"table", "replays", "items"},
     {"read_ahead", "claimed", "land", "change_scan", "standing"},
-    {"comparing", "new_rows", "summary"},
+    {"comparing", "loads", "new_rows", "summary"},
     {"writers"},
 )
 RECONCILIATION = (

@@ -107,8 +107,12 @@ class Stack:
 
     @cached_property
     def definition(self) -> dict[str, Any]:
-        """The state machine's definition."""
-        text, _ = self.properties("IngestionStateMachine")["DefinitionString"]["Fn::Sub"]
+        """The definition of the state machine that runs by the schedule."""
+        return self.definition_of("IngestionStateMachine")
+
+    def definition_of(self, machine: str) -> dict[str, Any]:
+        """The definition of a state machine."""
+        text, _ = self.properties(machine)["DefinitionString"]["Fn::Sub"]
         definition: dict[str, Any] = json.loads(text)
         return definition
 

@@ -72,6 +72,32 @@ def test_the_state_machine_may_call_its_functions_write_its_log_and_nothing_else
     assert machine["RoleArn"] == {"Fn::GetAtt": ["StateMachineRole", "Arn"]}
 
 
+def test_the_load_may_call_ingest_start_and_stop_its_items_and_nothing_else(prod: Stack):
+    items = {"states:StartExecution", "states:DescribeExecution", "states:StopExecution"}
+    assert prod.actions("LoadRole") == {"lambda:InvokeFunction", *items, *DELIVER_LOG}
+    allowed = {
+        (action, str(resource.get("Fn::Sub") or resource["Fn::GetAtt"]).rpartition(":states:")[2])
+        for statement in prod.statements_of("LoadRole")
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if resource != "*"
+    }
+    here = "${AWS::Region}:${AWS::AccountId}"
+    ended = {"states:DescribeExecution", "states:StopExecution"}
+    executions = {f"{here}:execution:prod-load:*", f"{here}:execution:prod-load/Load:*"}
+    assert allowed == {
+        ("lambda:InvokeFunction", "['IngestLambdaFunction', 'Arn']"),
+        ("states:StartExecution", f"{here}:stateMachine:prod-load"),
+        *((action, resource) for action in ended for resource in executions),
+    }
+    assert trusted(prod, "LoadRole") == {"Service": "states.amazonaws.com"}
+    machine = prod.properties("LoadStateMachine")
+    assert machine["RoleArn"] == {"Fn::GetAtt": ["LoadRole", "Arn"]}
+    assert machine["StateMachineName"] == "prod-load"
+    # What the role names is what the executions of the items are called after.
+    assert prod.definition_of("LoadStateMachine")["States"]["Load"]["Label"] == "Load"
+
+
 def trusted(stack: Stack, role: str) -> dict[str, str]:
     """Who may take a role."""
     (statement,) = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]

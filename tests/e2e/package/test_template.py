@@ -175,6 +175,46 @@ def test_state_machine_retries_exactly_the_transient_errors_of_its_function(prod
     assert sorted(retried) == sorted(transient_errors(REPOSITORY, handler) | SERVICE_ERRORS)
 
 
+def test_a_load_retries_what_the_schedule_retries(prod: Stack):
+    retried = prod.definition["States"]["Ingest"]["Retry"]
+    states = prod.definition_of("LoadStateMachine")["States"]
+    tasks = [states["Plan"], load_items(prod)["States"]["Land"], states["Finish"]]
+    assert [each["Retry"] for each in tasks] == [retried] * 3
+
+
+def load_items(stack: Stack) -> dict[str, Any]:
+    """What is done with each item of a load."""
+    items: dict[str, Any] = stack.definition_of("LoadStateMachine")["States"]["Load"][
+        "ItemProcessor"
+    ]
+    return items
+
+
+def test_each_item_of_a_load_has_an_execution_of_its_own_and_stops_no_other(prod: Stack):
+    """In one history of 25,000 events a thousand items with their retries have no room."""
+    load = prod.definition_of("LoadStateMachine")["States"]["Load"]
+    assert load["ItemsPath"] == "$.items"
+    assert load["MaxConcurrencyPath"] == "$.workers"
+    items = load_items(prod)
+    assert items["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+    assert items["States"]["Land"]["Catch"] == [
+        {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Failed"}
+    ]
+    kept = items["States"]["Failed"]["Parameters"]
+    assert kept.keys() == {"table.$", "above.$", "up_to.$", "error.$"}
+    assert kept["error.$"] == "$.failure.Error"  # not its Cause, which may have 32 KB
+
+
+def test_a_load_calls_again_while_there_is_more(prod: Stack):
+    states = prod.definition_of("LoadStateMachine")["States"]
+    for choice, task in (("IsPlanned", "Plan"), ("HasLanded", "Land")):
+        state = (states | load_items(prod)["States"])[choice]
+        more = {"Variable": "$.more", "BooleanEquals": True, "Next": task}
+        assert state["Choices"] == [more]
+    assert states["Plan"]["Parameters"]["Payload"] == {"plan.$": "$"}
+    assert load_items(prod)["States"]["Land"]["Parameters"]["Payload"] == {"land.$": "$"}
+
+
 def test_transient_errors_are_those_that_the_function_can_raise(service: Path, tmp_path: Path):
     """An error of another service is none of them, one that ingestion's code mentions is."""
     for name in ("services", "shared"):

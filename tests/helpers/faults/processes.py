@@ -1,4 +1,4 @@
-"""Which processes are left of something that was started."""
+"""Which processes are left of something that was started, and which one is at the other end."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def _is_of(entry: Path, folder: str) -> bool:
             (entry / "cwd").readlink()
         )
     return False
+
+
+def process_at(port: int) -> int:
+    """Return the id of the process of this machine whose connection has a local port."""
+    inodes = {
+        fields[9]
+        for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        if int(fields[1].rpartition(":")[2], 16) == port
+    }
+    sockets = {f"socket:[{inode}]" for inode in inodes - {"0"}}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may have ended
+            if any(str(each.readlink()) in sockets for each in (entry / "fd").iterdir()):
+                return int(entry.name)
+    raise LookupError(f"No process has a connection from port {port}.")

@@ -6,7 +6,9 @@ It can stand in front of other services, too, and change what they answer.
 from __future__ import annotations
 
 import http.client
+import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -15,6 +17,8 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from tests.helpers.faults.processes import process_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +63,11 @@ class Exchange:
         self._handler = handler
         self.request = request
         self.proxy = proxy
+
+    @property
+    def client(self) -> int:
+        """The process that asks; on this machine."""
+        return process_at(self._handler.client_address[1])
 
     def forward(self) -> Answer:
         """Let S3 have the request; return its answer without passing it on."""
@@ -148,6 +157,18 @@ def reworded(said: bytes, instead: bytes) -> Fault:
         return replace(answer, body=answer.body.replace(said, instead))
 
     return altered(reword)
+
+
+def client_killed(exchange: Exchange) -> None:
+    """Kill the process that asks, S3 having seen nothing."""
+    os.kill(exchange.client, signal.SIGKILL)
+    exchange.reset()
+
+
+def applied_then_client_killed(exchange: Exchange) -> None:
+    """Kill the process that asks, although it was done."""
+    exchange.forward()
+    client_killed(exchange)
 
 
 def held(exchange: Exchange) -> None:

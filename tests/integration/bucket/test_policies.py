@@ -76,6 +76,17 @@ def restoring(bucket):
     return needs | needs_with_versions
 
 
+def loading(totesys):
+    """Return what it needs to load a table."""
+    changed(totesys)
+    with recorded() as needs:
+        planned = ingest_handler({"plan": {"table": "transaction"}}, CONTEXT)
+        items = [ingest_handler({"land": item}, CONTEXT) for item in planned["items"]]
+        ingest_handler({"finish": {"table": "transaction", "items": items}}, CONTEXT)
+    assert items
+    return needs
+
+
 def is_exact(needs, grants):
     assert refused(needs, grants) == set()
     assert [grant.action for grant in spare(needs, grants)] == BY_LAMBDA
@@ -92,6 +103,7 @@ def test_ingest_may_do_what_it_does_and_nothing_else(grants, totesys, bucket):
     with recorded() as healing:
         ingest_handler(SOME_TABLES, CONTEXT)  # lands what is claimed, and rebuilds what is lost
     assert landed.ids(bucket, "staff")
+    needs |= loading(totesys)
     is_exact(needs | healing | restoring(bucket), grants("IngestRole"))
     written = {need.resource.split("/")[1] for need in needs if need.action == "s3:PutObject"}
     assert written == {*TABLES, "claims", "changes"}
