@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from dataclasses import replace
 from itertools import product
 
@@ -11,16 +10,14 @@ import pytest
 
 from services.ingestion import Limits, get_latest_id
 from shared.bucket import keys, position
-from shared.bucket.claims import create_claim
 from shared.errors import IngestionError
-from shared.jsonlines import render
-from shared.postgres.reader import read_settled_rows
 from shared.tables import Table
 from tests.helpers.cases import one_in
 from tests.helpers.faults.steps import operations
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import content, restore
 from tests.helpers.runs.changing import run_within
+from tests.helpers.runs.holes import batch_key, claim_batches, land_batches
 from tests.helpers.runs.place import Place
 
 pytestmark = pytest.mark.thorough
@@ -125,22 +122,14 @@ def load(place):
     place.execute(f"INSERT INTO thing (name) SELECT 'new' FROM generate_series(1, {missing})")
     for key in [key for key in content(place.bucket) if "thing/" in key]:
         place.bucket.client.delete_object(Bucket=place.bucket.name, Key=key)
-    for number in range(BATCHES):
-        assert create_claim(THING, number * ROWS, batch_key(number), place.bucket)
-    land_batches(place, set(range(BATCHES)) - set(HOLES))
+    claim_batches(place, THING, range(0, BATCHES * ROWS + 1, ROWS))
+    land_batches(place, THING, ranges(set(range(BATCHES)) - set(HOLES)))
     return place.now()
 
 
-def batch_key(number):
-    return keys.format_data_key(THING, (number + 1) * ROWS, "2024-11-11T15-03-24")
-
-
-def land_batches(place, numbers):
-    with closing(place.session()) as session:
-        rows = read_settled_rows(THING, 0, BATCHES * ROWS, session).rows
-    for number in numbers:
-        lines = render(rows.iloc[number * ROWS : (number + 1) * ROWS])
-        assert place.bucket.put_rows(batch_key(number), lines)
+def ranges(numbers):
+    """Return where batches begin and end."""
+    return [(number * ROWS, (number + 1) * ROWS) for number in numbers]
 
 
 @pytest.mark.parametrize("pointer", one_in(3, [None, 5, BATCHES]))
@@ -174,8 +163,8 @@ def test_a_claim_that_is_lost_is_named_and_nothing_lands_twice(load, loss):
     """latest.json says that all before it has landed, or is lost itself."""
     number, is_lost = loss
     if not is_lost:
-        land_batches(load, [hole for hole in HOLES if hole < number])
-        name = keys.parse_data_key(batch_key(number - 1))
+        land_batches(load, THING, ranges(hole for hole in HOLES if hole < number))
+        name = keys.parse_data_key(batch_key(THING, number * ROWS))
         latest = {"latest_row_id": name.row_id, "timestamp": name.timestamp, "rows_ingested": ROWS}
         restore(load.bucket, {LATEST: (json.dumps(latest).encode(), {})} if number else {})
     claim = keys.format_claim_key(THING, number * ROWS)
