@@ -213,7 +213,7 @@ def _tick_requests(found: Mapping[str, Any], stage: Stage) -> float:
     if not stage.has_news:
         return float(TICKS * gets * PRICES["S3, GET"])
     gets += usual["GET"] - idle["GET"]
-    puts = usual["PUT"] + NEWS_TABLES  # one more for the changes of each
+    puts = usual["PUT"] + usual["LIST"] + NEWS_TABLES  # one more for the changes of each
     return float(TICKS * (gets * PRICES["S3, GET"] + puts * PRICES["S3, PUT or LIST"]))
 
 

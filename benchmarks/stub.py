@@ -56,11 +56,12 @@ class Aws:
 
     def answer(self, request: Any) -> AWSResponse:
         """Answer a request that botocore is about to send."""
-        self.requests[request.method] += 1
+        is_list = "list-type=2" in request.url
+        self.requests["LIST" if is_list else request.method] += 1
         if request.method == "POST":
             return _response(request, 200, self._secret)
         path = unquote(urlsplit(request.url).path)
-        if "list-type=2" in request.url:  # asked for what has never landed only
+        if is_list:  # asked for what is behind the last batch only, and there is nothing
             return _response(request, 200, b"<ListBucketResult></ListBucketResult>")
         if request.method == "PUT":
             return self._put(request, path)
@@ -114,7 +115,7 @@ class S3:
         return {"ETag": _etag(Body)}
 
     def get_paginator(self, _: str) -> Any:
-        """Return what lists nothing: asked for what has never landed only."""
+        """Return what lists nothing: asked for what is behind the last batch only."""
         return SimpleNamespace(paginate=lambda **_: [])
 
     def _path(self, key: str) -> str:

@@ -45,7 +45,7 @@ class TableStatus:
 
     Attributes:
         table: its name.
-        watermark: the highest id that has landed.
+        watermark: the id up to which all rows have landed.
         highest_id: the highest id in the source.
         landed_at: when the last batch landed, UTC.
         age_seconds: how long ago that was.

@@ -1,7 +1,7 @@
 """What has landed of a table up to a watermark: its chain of claims, in parts.
 
-The claims say which objects must exist, and each claim begins where the previous one ends. Those
-that the inventory has are not read again.
+The claims below it say which objects must exist, and each claim begins where the previous one ends.
+Those that the inventory has are not read again. Claims above it may have no objects yet.
 """
 
 from __future__ import annotations

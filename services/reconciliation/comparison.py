@@ -4,7 +4,8 @@ No row is reported missing that is not, whatever runs meanwhile. The watermark i
 source. All ids up to it were settled when they were claimed (see `services.ingestion.new_rows`): a
 row that exists now existed then, and is in its object. The object exists, or the watermark would be
 lower. So it does not matter when the objects are read, or what lands meanwhile: that is above the
-watermark. So are rows that are held back, or claimed but not landed.
+watermark. So are rows that are held back, or claimed but not landed, and batches that a load has
+landed behind those.
 
 A row that is in none of the objects may be in the change stream, if it was inserted with an
 explicit id below the watermark. The stream's mark is read first, and its objects are listed after

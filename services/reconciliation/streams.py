@@ -57,7 +57,7 @@ class Streams:
     """What the bucket has of a table.
 
     Attributes:
-        watermark: the highest id that has landed.
+        watermark: the id up to which all rows have landed.
         batches: the objects up to the watermark, by the id they end at.
         claims: the claims below the watermark, by the id they begin at.
         changes: the change stream.
