@@ -119,6 +119,13 @@ def test_where_claims_have_other_etags_they_are_read():
     assert followed(bucket, 0) == ([*named.values()], {key(3), key(9)})
 
 
+@pytest.mark.parametrize("steps", [0, 100])
+def test_a_claim_that_leads_back_is_not_followed(steps):
+    bucket, _ = bucket_of({0: key(3), 3: key(5), 5: key(3)}, [key(3), key(5)])
+    with pytest.raises(StateError, match=r"claims/thing/5\.json is not a valid claim"):
+        followed(bucket, steps)
+
+
 def test_a_change_that_is_missing_before_others_is_named():
     bucket, _ = bucket_of({}, [])
     listed = [keys.format_change_key(THING, number) for number in (3, 4, 6)]
