@@ -128,12 +128,14 @@ def _list_chain(table: Table, bucket: Bucket) -> _Listed:
     """
     folder = keys.claim_folder(table)
     claims = {_id_of(each.key): each.etag for each in bucket.list(folder) if _id_of(each.key) >= 0}
+    if not claims:
+        return _Listed()
     batches = set(filter(keys.is_data_key, bucket.keys(keys.data_folder(table))))
     by_etag = {etag_of_claim(key): key for key in batches}
     named = {start: by_etag[etag] for start, etag in claims.items() if etag in by_etag}
     # A claim that leads back is not valid: reading it says so.
     named = {start: key for start, key in named.items() if _id_of(key) > start}
-    return _Listed(named, batches, max(claims, default=0))
+    return _Listed(named, batches, max(claims))
 
 
 def _keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:

@@ -79,7 +79,7 @@ def heal(at: Latest, stored: Latest | None) -> Steps[tuple[Latest, Key | None]]:
     last: Key | None = None
     if stored is None:
         claims = dict((yield ("list claims",)))
-        objects = yield ("list objects",)
+        objects = (yield ("list objects",)) if claims else ()
     named = {above: key for above, key in claims.items() if key in objects}
     while True:
         row_id = last.row_id if last else at.row_id
