@@ -35,7 +35,9 @@ class MovingTable:
         self.rows: dict[int, int] = {}
         self.had: dict[int, set[int]] = {}
         self._s3, self._random = s3, random
+        self._objects = s3.objects
         self._drawn = self._versions = self._front = self._number = 0
+        self._chain: dict[int, int] = {}  # where batches begin and end
         self._unheard: set[int] = set()  # rows with a version that no object has
         self._gone: set[int] = set()  # ids that landed and have no row, nor a tombstone
         self._writers: list[Iterator[None]] = []
@@ -98,24 +100,36 @@ class MovingTable:
                 self._writers.remove(writer)
 
     def _land(self) -> Iterator[None]:
-        """Claim rows above the front, read them, and land them."""
-        front = self._front
-        claim = keys.format_claim_key(THING, front)
-        if claim not in self._s3.objects:
-            new = sorted(row_id for row_id in self.rows if row_id > front)
-            if not new:
-                return
+        """Claim rows behind all that is claimed, or land a batch that is, in any order."""
+        waiting = [each for each in self._chain.items() if self._key(each[1]) not in self._objects]
+        last = max(self._chain.values(), default=0)
+        new = sorted(row_id for row_id in self.rows if row_id > last)
+        if new and (not waiting or self._random.random() < 0.5):
             end = new[self._random.randrange(len(new))]
-            key = keys.format_data_key(THING, end, _TIME)
-            self._s3.put(claim, json.dumps({"key": key}).encode())
+            claim = keys.format_claim_key(THING, last)
+            self._s3.put(claim, json.dumps({"key": self._key(end)}).encode())
+            self._chain[last] = end
+            waiting.append((last, end))
             yield
-        key = json.loads(self._s3.objects[claim][0])["key"]
-        end = keys.parse_data_key(key).row_id
+        if not waiting:
+            return
+        above, end = self._random.choice(waiting)
         # An id above the front that is put in again is as good as one that was there late.
-        rows = self._lines(row_id for row_id in self.rows if front < row_id <= end)
+        rows = self._lines(row_id for row_id in self.rows if above < row_id <= end)
         yield
-        self._s3.put_lines(key, rows)
-        self._front = max(self._front, end)
+        if self._s3.put_lines(self._key(end), rows):
+            landed = {row["thing_id"]: row["version"] for row in rows}
+            self._unheard -= {
+                row_id for row_id in landed if self.rows.get(row_id) == landed[row_id]
+            }
+        while (end := self._chain.get(self._front, 0)) and self._key(end) in self._objects:
+            self._front = end
+        if self._random.random() < 0.5:  # else latest.json lags
+            latest = {"latest_row_id": self._front, "timestamp": _TIME, "rows_ingested": 0}
+            self._objects[keys.format_latest_key(THING)] = (json.dumps(latest).encode(), {})
+
+    def _key(self, end: int) -> str:
+        return keys.format_data_key(THING, end, _TIME)
 
     def _scan(self) -> Iterator[None]:
         """Put rows that have landed and have changed into the change stream, and some others."""
