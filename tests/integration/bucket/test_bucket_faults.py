@@ -58,7 +58,6 @@ REQUESTS = {
     "place": [
         "GET thing/latest.json",
         "GET ?list",
-        "GET ?list",
         "GET claims/thing/0.json",
         "GET ?list",
         "GET ?list",
