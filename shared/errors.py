@@ -75,6 +75,8 @@ class UnfinishedError(PipelineError):
 class LoadError(PipelineError):
     """A load ended, and some of its batches have not landed: start it again."""
 
+    alarm = "load-failed"
+
 
 class IngestionError(PipelineError):
     """Some tables failed, at least one with an error that a retry does not fix."""

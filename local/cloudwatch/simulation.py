@@ -8,7 +8,7 @@ from what happened: calls of the function from Lambda's REPORT lines, executions
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from local.aws.function_log import Metric, calls
@@ -31,7 +31,9 @@ _EXECUTIONS = {
     "ABORTED": "ExecutionsAborted",
     "SUCCEEDED": "ExecutionsSucceeded",
 }
-INGEST, RECONCILE = "Ingest", "Reconcile"  # as the names of their resources begin
+# As the names of their resources begin.
+INGEST, RECONCILE = "Ingest", "Reconcile"
+RUNS, LOADS = "Ingestion", "Load"
 _DURATION = re.compile(r"\tDuration: ([\d.]+) ms")
 
 
@@ -43,11 +45,13 @@ class Recording:
         calls: the log lines of each call of the function.
         status: how it ended.
         timeout: the function's, in seconds. Durations are scaled to the declared timeout.
+        machine: of which state machine it was, RUNS or LOADS.
     """
 
     calls: Sequence[Sequence[str]]
     status: str = "SUCCEEDED"
     timeout: float = 240
+    machine: str = RUNS
 
 
 def record(stage: LocalStage, event: object = None) -> Recording:
@@ -55,6 +59,13 @@ def record(stage: LocalStage, event: object = None) -> Recording:
     seen = len(stage.log.lines())
     status = stage.run(event).status
     return recorded(stage, seen, status)
+
+
+def record_load(stage: LocalStage, table: str, workers: int) -> Recording:
+    """Load a table and return the recording."""
+    seen = len(stage.log.lines())
+    status = stage.load(table, workers).status
+    return replace(recorded(stage, seen, status), machine=LOADS)
 
 
 def recorded(stage: LocalStage, seen: int, status: str) -> Recording:
@@ -98,7 +109,9 @@ class Simulation:
         for lines in recording.calls:
             at = self._play_call(INGEST, lines, at, scale) + PAUSE_SECONDS
         ended = self.second + EXECUTION_SECONDS if recording.status == "TIMED_OUT" else at
-        self.add("AWS/States", _EXECUTIONS[recording.status], ended)
+        of_machine = {"StateMachineArn": f"{recording.machine}StateMachine"}
+        name = _EXECUTIONS[recording.status]
+        self.metrics.add(ended, Metric("AWS/States", name, of_machine, 1))
 
     def play_night(self, calls: Sequence[Sequence[str]]) -> None:
         """Let the reconciliation be called now, and again if a call fails, as Lambda does."""
@@ -106,18 +119,7 @@ class Simulation:
         for lines in calls:
             at = self._play_call(RECONCILE, lines, at, 1) + PAUSE_SECONDS
         if len(calls) == _ATTEMPTS and "\tStatus: " in calls[-1][-1]:
-            self.add("AWS/Lambda", "AsyncEventsDropped", at, function=RECONCILE)
-
-    def add(
-        self, namespace: str, name: str, at: float, value: float = 1, function: str = INGEST
-    ) -> None:
-        """Add a value of one of AWS's own metrics."""
-        dimensions = {
-            "AWS/States": {"StateMachineArn": "IngestionStateMachine"},
-            "AWS/Lambda": {"FunctionName": f"{function}LambdaFunction"},
-            "AWS/Events": {"RuleName": "IngestionStepFunctionsEventsRuleSchedule1"},
-        }[namespace]
-        self.metrics.add(at, Metric(namespace, name, dimensions, value))
+            self._add_of_lambda(RECONCILE, "AsyncEventsDropped", at)
 
     @property
     def _timeout(self) -> float:
@@ -128,13 +130,17 @@ class Simulation:
         report = lines[-1]
         milliseconds = float(_DURATION.findall(report)[0]) * scale
         end = at + milliseconds / 1000
-        self.add("AWS/Lambda", "Duration", at, milliseconds, function)
-        self.add("AWS/Lambda", "Errors", at, "\tStatus: " in report, function)
+        self._add_of_lambda(function, "Duration", at, milliseconds)
+        self._add_of_lambda(function, "Errors", at, "\tStatus: " in report)
         for line in lines:
             for metric in self._counted(function, line):
                 self.metrics.add(end, metric)
             self.lines.append((end, f"/aws/lambda/{function}LambdaFunction", line))
         return end
+
+    def _add_of_lambda(self, function: str, name: str, at: float, value: float = 1) -> None:
+        of_function = {"FunctionName": f"{function}LambdaFunction"}
+        self.metrics.add(at, Metric("AWS/Lambda", name, of_function, value))
 
     def _counted(self, function: str, line: str) -> Iterator[Metric]:
         """Yield what the metric filters of a function's log make of a line."""

@@ -8,6 +8,7 @@ times to the alarms of the compiled template. To drill another fault, add it to 
 
 from __future__ import annotations
 
+import json
 import time
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from local.aws.function_log import calls
-from local.cloudwatch.simulation import Recording, record, recorded
+from local.cloudwatch.simulation import LOADS, Recording, record, record_load, recorded
+from shared.errors import LoadError
 from tests.helpers.cases import all_but
 from tests.helpers.faults import stage_faults
 from tests.helpers.oracle.pages import minutes_to_fire
@@ -65,11 +67,9 @@ FAULTS = {
     "rows held back": Fault(stage_faults.writer_stays_open, {"rows-held-back"}, ticks=12, runs=2),
 }
 # Faults of runs that need no injection: Step Functions or the schedule are what fails.
-STOPPED = Recording([], "ABORTED")
 THROTTLED = Recording([], "FAILED")
 HANGS = Recording([], "TIMED_OUT")
 OTHERS: dict[str, tuple[Recording | None, set[str]]] = {
-    "run stopped": (STOPPED, {"executions-aborted", "no-heartbeat"}),
     "throttled": (THROTTLED, {"executions-failed", "no-heartbeat"}),
     "schedule off": (None, {"no-heartbeat"}),
 }
@@ -218,9 +218,53 @@ def test_a_schedule_that_is_off_is_one_email(stage, healthy, resources, matrix):
     matrix["schedule off"] = check(resources, healthy, [None], {"no-heartbeat"}, ticks=12)
 
 
-def test_a_run_that_somebody_stops_is_one_email(healthy, resources, matrix):
+def test_a_run_that_somebody_stops_is_no_email_and_if_they_go_on_it_is_one(
+    healthy, resources, matrix
+):
     stopped = Recording(healthy.calls, "ABORTED", healthy.timeout)
-    matrix["run stopped"] = check(resources, healthy, [stopped], {"executions-aborted"}, ticks=1)
+    matrix["run stopped"] = check(resources, healthy, [stopped], set(), ticks=1)
+    at_once = Recording([], "ABORTED")
+    matrix["runs stopped"] = check(resources, healthy, [at_once], {"no-heartbeat"}, ticks=6)
+
+
+# --- loads ---
+
+
+def test_a_load_that_can_not_begin_is_an_email_beside_that_of_its_cause(
+    drilled, healthy, resources, matrix
+):
+    alarms = {"load-failed", "database-refused"}
+    refused = record_load(drilled, "sales_order", 200)  # workers, more than the server has room for
+    matrix["load refused"] = loaded(resources, healthy, refused, alarms)
+
+
+def test_a_load_that_leaves_batches_is_one_email(healthy, resources, matrix):
+    """Its last call says so in a line of its own."""
+    [*lines, report] = healthy.calls[-1]
+    said = {"level": "ERROR", "message": "The run failed", "alarm": LoadError.alarm}
+    call = [*lines, json.dumps(said), report]
+    left = Recording([call], "FAILED", healthy.timeout, LOADS)
+    matrix["load leaves batches"] = loaded(resources, healthy, left, {"load-failed"})
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "ABORTED"])
+def test_a_load_that_ends_well_or_is_stopped_is_no_email(status, healthy, resources, matrix):
+    ended = Recording(healthy.calls, status, healthy.timeout, LOADS)
+    matrix[f"load {status.lower()}"] = loaded(resources, healthy, ended, set())
+
+
+def loaded(
+    resources: dict[str, Any], healthy: Recording, load: Recording, alarms: set[str]
+) -> Outcome:
+    """Check what a load does between two ticks; runs go on."""
+    for looks_back in (0, 2):
+        days = Days(resources, looks_back)
+        days.tick(healthy, 12)
+        days.play(load)
+        days.tick(healthy, 18)
+        outcome = days.outcome()
+        sound(outcome, alarms)
+    return outcome
 
 
 def test_a_lambda_without_concurrency_is_two_emails(healthy, resources, matrix):

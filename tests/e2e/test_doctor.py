@@ -246,6 +246,11 @@ FAULTS: dict[str, tuple[Fault, str, Outcome, str, str]] = {
         lambda stage: faults.schedule_deleted(stage, NIGHT),
         "schedules", FAILED, f"there is no rule .*{NIGHT}", "createBucket: false",
     ),
+    "a state machine with another role": (
+        lambda stage: faults.another_role(stage, stage.load_arn),
+        "state machines", FAILED, "local-load has the role .*, not totesys-ingestion-local-LoadR",
+        "npx sls deploy --force",
+    ),
     "a run that failed": (
         faults.run_failed, "last execution", FAILED, "FAILED 0 minutes ago: EventError", "nonsense",
     ),
@@ -473,9 +478,10 @@ def test_a_state_machine_that_is_gone(here: LocalStage, answering):
     answering("SFN", "AWSStepFunctions.DescribeStateMachine", fault)
     answering("SFN", "AWSStepFunctions.ListExecutions", fault)
     made = checked("local")
-    assert made.not_fine == {"state machine": FAILED}
-    assert_says(made["state machine"], "there is no state machine local-ing", "npx sls remove")
-    assert made["last execution"].detail == "see `state machine`"
+    assert made.not_fine == {"state machines": FAILED}
+    for name in ("local-ingestion", "local-load"):
+        assert_says(made["state machines"], f"there is no state machine {name}", "npx sls remove")
+    assert made["last execution"].detail == "see `state machines`"
 
 
 def test_a_bucket_of_another_account(here: LocalStage, answering):

@@ -1,4 +1,4 @@
-"""What runs by itself: the schedules, the state machine's executions, the reconciliation."""
+"""What runs: the schedules, the state machines and their executions, the reconciliation."""
 
 from __future__ import annotations
 
@@ -57,31 +57,43 @@ def _rule_faults(rule: Resource, deployment: Deployment) -> dict[str, str]:
     return {}
 
 
-def state_machine(deployment: Deployment) -> Finding:
-    """Look whether the state machine is there."""
-    faults, names = {}, []
+def state_machines(deployment: Deployment) -> Finding:
+    """Look whether the state machines are there, each with the role that it was deployed with."""
+    faults: dict[str, str] = {}
     for machine in deployment.of_type(_MACHINE):
         name = machine.name.rpartition(":")[2]
-        names.append(name)
-        try:
-            deployment.client("stepfunctions").describe_state_machine(stateMachineArn=machine.name)
-        except ClientError as error:
-            if code_of(error) != "StateMachineDoesNotExist":
-                raise
+        found = _describe(machine, deployment)
+        role = deployment.resources[machine.properties["RoleArn"]["Fn::GetAtt"][0]].name
+        if found is None:
             faults[f"there is no state machine {name}"] = deployment.create_again
+        elif not found["roleArn"].endswith(f"/{role}"):
+            faults[f"{name} has the role {found['roleArn']}, not {role}"] = deployment.deploy_again
+    names = [each.name.rpartition(":")[2] for each in deployment.of_type(_MACHINE)]
     return unless(faults, ", ".join(names))
 
 
+def _describe(machine: Resource, deployment: Deployment) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = deployment.client("stepfunctions").describe_state_machine(
+            stateMachineArn=machine.name
+        )
+    except ClientError as error:
+        if code_of(error) != "StateMachineDoesNotExist":
+            raise
+        return None
+    return found
+
+
 def last_execution(deployment: Deployment) -> Finding:
-    """Look how the last execution ended, and when."""
-    [machine] = deployment.of_type(_MACHINE)
+    """Look how the last execution of the schedule's state machine ended, and when."""
+    machine = deployment.resources["IngestionStateMachine"]
     client = deployment.client("stepfunctions")
     try:
         found = client.list_executions(stateMachineArn=machine.name, maxResults=10)["executions"]
     except ClientError as error:
         if code_of(error) != "StateMachineDoesNotExist":
             raise
-        return skipped("see `state machine`")
+        return skipped("see `state machines`")
     ended = [each for each in found if each["status"] != "RUNNING"]
     if not ended:
         return none_yet(deployment, "execution", LATE, f"{len(found)} running")
@@ -101,7 +113,7 @@ def judge_execution(found: Mapping[str, Any], now: datetime, *, is_late: bool) -
             _message(found.get("cause", "")) or "Look at its history in Step Functions.",
         )
     if is_late:
-        return failed(f"SUCCEEDED {when}, and none since", "See `schedules` and `state machine`.")
+        return failed(f"SUCCEEDED {when}, and none since", "See `schedules` and `state machines`.")
     return ok(f"SUCCEEDED {when}")
 
 
@@ -158,7 +170,7 @@ def _is_deployed_enabled(rule: Resource) -> bool:
 
 CHECKS: Final = {
     "schedules": schedules,
-    "state machine": state_machine,
+    "state machines": state_machines,
     "last execution": last_execution,
     "last reconciliation": last_reconciliation,
 }

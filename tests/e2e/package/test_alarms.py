@@ -115,7 +115,6 @@ def test_everything_that_can_go_wrong_is_watched(prod: Stack):
         ("Totesys", "prod-rows-held-back"),
         ("AWS/States", "ExecutionsFailed"),
         ("AWS/States", "ExecutionsTimedOut"),
-        ("AWS/States", "ExecutionsAborted"),
         ("AWS/Lambda", "Duration"),
         ("AWS/Lambda", "AsyncEventsDropped"),  # of the reconciliation
     }
@@ -133,8 +132,19 @@ def test_alarms_watch_this_stack(prod: Stack):
                 assert dimensions(metric) in subjects[metric["Namespace"]]
     (slow,) = metrics(prod.properties("FunctionSlowAlarm"))
     assert dimensions(slow) == {"FunctionName": {"Ref": "IngestLambdaFunction"}}
-    stopped = prod.properties("ExecutionsAbortedAlarm")
-    assert dimensions(stopped) == {"StateMachineArn": {"Ref": "IngestionStateMachine"}}
+    watched = {
+        (metric["MetricName"], dimensions(metric)["StateMachineArn"]["Ref"])
+        for alarm in prod.of_type("AWS::CloudWatch::Alarm").values()
+        for metric in metrics(alarm)
+        if metric["Namespace"] == "AWS/States"
+    }
+    # The load has no timeout: it ends when its items have ended.
+    assert "TimeoutSeconds" not in prod.definition_of("LoadStateMachine")
+    assert watched == {
+        ("ExecutionsFailed", "IngestionStateMachine"),
+        ("ExecutionsTimedOut", "IngestionStateMachine"),
+        ("ExecutionsFailed", "LoadStateMachine"),
+    }
 
 
 def test_alarms_on_our_metrics_watch_what_a_filter_counts(prod: Stack):
@@ -178,7 +188,7 @@ def test_each_line_that_fires_an_alarm_fires_one(prod: Stack):
             for made in each["MetricTransformations"]
             if each["LogGroupName"] == {"Ref": group}
         }
-        for alarm in names | {"executions-failed"}:
+        for alarm in names | {"executions-failed", "load-failed"}:
             line = json.dumps({"level": "ERROR", "message": "x", "alarm": alarm})
             counted = {name for name, pattern in patterns.items() if matches(pattern, line)}
             assert counted <= {alarm}

@@ -223,6 +223,19 @@ def schedule_deleted(stage: LocalStage, logical: str) -> Iterator[None]:
 
 
 @contextmanager
+def another_role(stage: LocalStage, machine: str) -> Iterator[None]:
+    """A state machine has a role that is not its own."""
+    client = stage.aws.client("stepfunctions")
+    before = client.describe_state_machine(stateMachineArn=machine)["roleArn"]
+    other = before.rpartition("/")[0] + "/somebody"
+    with undone(
+        lambda: client.update_state_machine(stateMachineArn=machine, roleArn=other),
+        lambda: client.update_state_machine(stateMachineArn=machine, roleArn=before),
+    ):
+        yield
+
+
+@contextmanager
 def run_failed(stage: LocalStage) -> Iterator[None]:
     """The last execution has failed."""
     with undone(lambda: stage.run({"tables": ["nonsense"]}), stage.run):

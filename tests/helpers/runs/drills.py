@@ -70,6 +70,11 @@ class Days:
         """Count from right after the run of the last tick: a fault can't begin sooner."""
         self._begin = self.simulation.second - TICK + 2 * MINUTE
 
+    def play(self, recording: Recording) -> None:
+        """Let an execution begin that somebody starts, and count from its begin."""
+        self._begin = self.simulation.second
+        self.simulation.play(recording)
+
     def outcome(self) -> Outcome:
         """Return what the alarms did since `begin`."""
         alarms, seen = self.simulation.alarms, self._begin
