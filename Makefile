@@ -1,6 +1,6 @@
 # Every command people run. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local contract status doctor ingest reconcile replay restore query dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
+.PHONY: help setup demo local contract status doctor ingest load reconcile replay restore query dashboard bench test test-fast test-long drill test-unit test-rows test-rooms test-database test-package test-e2e test-servers lint format package audit clean
 
 # The first of these that is Python 3.13, which the Lambda runs on.
 PYTHON ?= $(shell for python in python3.13 python3; do \
@@ -52,6 +52,10 @@ status: setup ## print where each table of a deployed STAGE stands (prod); REGIO
 
 ingest: setup ## call the ingestion of a deployed STAGE (prod) now; TABLES=address,staff for some; JSON=1
 	@python -m tools.invoke ingest $(AT) $(if $(TABLES),--tables '$(TABLES)') $(if $(JSON),--json)
+
+load: setup ## load a large TABLE of a deployed STAGE (prod) by many WORKERS (8), or follow its load; JSON=1
+	@test -n "$(TABLE)" || { echo "Which one? make load TABLE=payment"; exit 2; }
+	@python -m tools.load $(AT) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(JSON),--json) -- '$(TABLE)'
 
 reconcile: setup ## compare source and bucket of a deployed STAGE (prod) now; TABLE, and ACCEPT_DELETES=3000; JSON=1
 	@python -m tools.invoke reconcile $(AT) $(if $(TABLE),--table '$(TABLE)') $(if $(ACCEPT_DELETES),--accept-deletes '$(ACCEPT_DELETES)') $(if $(JSON),--json)

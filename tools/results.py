@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ from tools.stages import INGEST, RECONCILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from tools.loads import Ended
 
 _UNKNOWN = "-"
 # The columns of each table, and where the answer has their values.
@@ -51,6 +54,16 @@ _RESTORED: Final = {
     "rows": "rows",
     "tombstones": "tombstones",
     "object": "key",
+}
+_LOADED: Final = {
+    "table": "table",
+    "batches": "batches",
+    "rows": "rows",
+    "failed workers": "failed",
+    "rows of the last run": "run_rows",
+    "changes": "changes",
+    "watermark": "latest_row_id",
+    "held back": "held_back_rows",
 }
 _BAD: Final = ("missing", "broken_objects", "deletes_held_back")
 _WORDS: Final = {"table", "last batch", "restored from", "object"}
@@ -160,6 +173,44 @@ def restored(answer: Mapping[str, Any], bucket_name: str) -> Result:
     else:
         note += " has its rows as they are now. The change stream has what changed meanwhile."
     return Result(_lines(_RESTORED, [done]), [note])
+
+
+def loaded(output: Mapping[str, Any]) -> Result:
+    """Return what a load has landed, and the run at its end."""
+    [run] = output["run"]["tables"].values()
+    notes = [f"Landed: {output['rows']:,} rows in {output['batches']:,} batches."]
+    if output["failed"]:
+        notes.append(
+            f"{output['failed']} workers failed. The last run has landed what they left; the ERROR "
+            "and WARNING lines in the log say why they failed."
+        )
+    if output["run"]["more"]:
+        notes.append(
+            "A backlog is left, of rows that came while the load was under way, or of changes. The "
+            "next tick continues with it."
+        )
+    return Result(_lines(_LOADED, [run | output | {"run_rows": run["rows"]}]), notes)
+
+
+def load_failed(ended: Ended, again: str) -> str:
+    """Return why a load failed, and what to do.
+
+    Args:
+        ended: how it ended.
+        again: the command that starts another one.
+    """
+    if ended.status != "FAILED":
+        return (
+            f"The load has ended as {ended.status}: somebody stopped it. Nothing is lost. The runs "
+            f"land what is left, one batch after the other, or many workers: {again}"
+        )
+    try:
+        said = json.loads(ended.cause)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        said = {"errorType": ended.error, "errorMessage": ended.cause}
+    return f"{what_failed(said, 'The load', INGEST)}\n\nTo start it again: {again}"
 
 
 def what_failed(answer: object, function_name: str, function: str) -> str:

@@ -73,6 +73,8 @@ class Function:
 
     Attributes:
         name: its name in Lambda.
+        arn: its ARN.
+        stage: the stage's name.
         region: where it is.
         timeout_seconds: how long a call of it may take.
         variables: its environment.
@@ -80,6 +82,8 @@ class Function:
     """
 
     name: str
+    arn: str
+    stage: str
     region: str
     timeout_seconds: int
     variables: Mapping[str, str]
@@ -131,6 +135,8 @@ def find_function(stage: str, region: str, function: str = INGEST) -> Function:
         )
     return Function(
         name,
+        found["FunctionArn"],
+        stage,
         region,
         found["Timeout"],
         found["Environment"]["Variables"],

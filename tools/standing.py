@@ -26,12 +26,15 @@ from shared.errors import PipelineError
 from shared.postgres.session import database_session
 from shared.postgres.survey import read_highest_ids
 from shared.tables import TABLES, Table, tables_without_changes
+from tools.loads import loads_under_way
 from tools.stages import log_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from services.ingestion.handler import Settings
+    from tools.loads import LoadStatus
+    from tools.stages import Function
 
 # Each takes a request. A table has up to 144 objects a day, and more during a first load.
 MOST_OBJECTS = 300
@@ -72,10 +75,11 @@ class TableStatus:
 
 @dataclass(slots=True)
 class StageStatus:
-    """How all tables stand, and why some values are missing."""
+    """How all tables stand, which loads are under way, and why some values are missing."""
 
     tables: list[TableStatus]
     notes: list[str] = field(default_factory=list)
+    loads: list[LoadStatus] = field(default_factory=list)
 
 
 def stage_standing(function_name: str, settings: Settings, now: datetime) -> StageStatus:
@@ -92,6 +96,15 @@ def stage_standing(function_name: str, settings: Settings, now: datetime) -> Sta
         for each in stage.tables
     ]
     return stage
+
+
+def loads_standing(function: Function, notes: list[str]) -> Sequence[LoadStatus]:
+    """Return how far the loads of a stage are that are under way; mostly none, by one request."""
+    try:
+        return [each.look()[0] for each in loads_under_way(function)]
+    except (BotoCoreError, ClientError) as error:
+        notes.append(f"Loads: they can't be listed: {error}")
+        return []
 
 
 def _in_bucket(

@@ -16,11 +16,14 @@ from botocore.exceptions import BotoCoreError
 from local.console import print_table, table, waiting
 from services.ingestion.handler import Settings
 from shared.errors import PipelineError
+from tools.loads import load_command
 from tools.stages import find_function, stage_options
-from tools.standing import StageStatus, TableStatus, stage_standing
+from tools.standing import StageStatus, TableStatus, loads_standing, stage_standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tools.loads import LoadStatus
 
 UNKNOWN = "-"
 _HEADINGS = (
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             function = find_function(options.stage, options.region)
             settings = Settings.from_env(function.variables)
             stage = stage_standing(function.name, settings, now)
+            stage.loads += loads_standing(function, stage.notes)
     except (PipelineError, BotoCoreError) as error:
         sys.exit(str(error))
     if options.json:
@@ -50,15 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"Stage {options.stage}, s3://{settings.bucket_name}, {now:%Y-%m-%d %H:%M:%S} UTC\n")
         print_table(table_lines(stage))
+        for load in stage.loads:
+            print(f"\n{load_line(load, options.stage, options.region)}")
         for note in stage.notes:
             print(f"\n{note}")
     return 0
 
 
 def as_json(stage: StageStatus) -> str:
-    """Return an object with the `tables` by name, and the `notes`."""
+    """Return an object with the `tables` by name, the `loads` under way, and the `notes`."""
     tables = {each.table: asdict(each) for each in stage.tables}
-    return json.dumps({"tables": tables, "notes": stage.notes}, indent=1)
+    loads = [asdict(each) for each in stage.loads]
+    return json.dumps({"tables": tables, "loads": loads, "notes": stage.notes}, indent=1)
 
 
 def table_lines(stage: StageStatus) -> list[str]:
@@ -79,6 +86,15 @@ def _cells(standing: TableStatus) -> tuple[str, ...]:
         duration(None if days is None else days * 86_400),
         _number(standing.last_rows),
         standing.last_key or UNKNOWN,
+    )
+
+
+def load_line(load: LoadStatus, stage: str, region: str) -> str:
+    """Return what is said of a load that is under way."""
+    where = f"{load.done:,} of {load.batches:,} batches" if load.batches is not None else load.phase
+    return (
+        f"A load of {load.table} is under way: {where}; it began at {load.started_at}. "
+        f"To follow it: {load_command(load.table, stage, region)}"
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tools.stages import Function
 
     type Say = Callable[[str, str], None]
+    type Take = Callable[[str, dict[str, Any]], None]
 
 # CloudWatch Logs allows an account few of these requests a second.
 POLL_SECONDS: Final = 2.0
@@ -41,7 +42,7 @@ def watch(function: Function, event: object, say: Say) -> Answer:
     Raises:
         CallError: see `call`.
     """
-    log = _Log(function, say)
+    log = Log(function, say)
     called = _in_background(partial(call, function, event))
     while not wait([called], POLL_SECONDS).done:
         log.show()
@@ -51,7 +52,7 @@ def watch(function: Function, event: object, say: Say) -> Answer:
     return answer
 
 
-def _show_last_lines(log: _Log, answer: Answer) -> None:
+def _show_last_lines(log: Log, answer: Answer) -> None:
     for _ in range(LAST_POLLS):
         log.show()
         if log.is_complete(answer.request_id):
@@ -59,15 +60,23 @@ def _show_last_lines(log: _Log, answer: Answer) -> None:
         time.sleep(POLL_SECONDS)
 
 
-class _Log:
-    """The log as it is shown: up to the first time that it can't be read."""
+class Log:
+    """The log of a function as it is shown: up to the first time that it can't be read."""
 
-    def __init__(self, function: Function, say: Say) -> None:
+    def __init__(self, function: Function, say: Say, take: Take | None = None) -> None:
+        """Prepare; nothing is read before `show`.
+
+        Args:
+            function: whose log it is.
+            say: prints a line, and takes its level.
+            take: takes each record, and the id of its call; without it, each record is said.
+        """
         self._name, self._say = function.name, say
-        self._follower = Follower(function, self._say_record)
+        self._follower = Follower(function, take or self._say_record)
         self._is_readable = True
 
     def show(self) -> None:
+        """Show what has been logged since the last time."""
         try:
             if self._is_readable:
                 self._follower.poll()
@@ -80,10 +89,16 @@ class _Log:
             )
 
     def is_complete(self, request_id: str) -> bool:
+        """Tell whether all lines of a call have been shown that can be."""
         return not self._is_readable or self._follower.has_ended(request_id)
 
     def _say_record(self, call_id: str, record: dict[str, Any]) -> None:
-        self._say(f"  {call_id:8} {log_line(record)}", record["level"])
+        self._say(record_line(call_id, record), record["level"])
+
+
+def record_line(call_id: str, record: dict[str, Any]) -> str:
+    """Return what is said of a record that a call has logged."""
+    return f"  {call_id:8} {log_line(record)}"
 
 
 def _in_background(work: Callable[[], Answer]) -> Future[Answer]:

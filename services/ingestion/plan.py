@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 # The items are in the state of the state machine, which may have 256 KB: these take 104 KB at most.
 MOST_ITEMS = 1_000
+# Seconds that a load waits for open transactions before it says so.
+_SHORT_WAIT = 5.0
 # Beside the workers: a run, and the reconciliation.
 _OTHER_CONNECTIONS = 2
 
@@ -184,8 +186,11 @@ def _settle(description: Description, connection: Connection, limits: Limits) ->
     """Wait until the transactions that write to the table now have ended."""
     name = description.table.name
     with database_errors(f"Waiting for the writers of {name!r}"):
-        seconds = max(0.0, limits.seconds_left())
-        writers, _ = wait_for_writers(description, connection, seconds)
+        writers, _ = wait_for_writers(description, connection, min(_SHORT_WAIT, _left(limits)))
+        if writers:
+            waits_for = {"table": name, "transactions": describe(writers, connection)}
+            logger().warning("A load waits for transactions that are open", extra=waits_for)
+            writers, _ = wait_for_writers(description, connection, _left(limits))
         if writers:
             said = json.dumps(describe(writers, connection))
             raise SourceUnavailableError(
@@ -193,3 +198,7 @@ def _settle(description: Description, connection: Connection, limits: Limits) ->
                 f"rows belong to its batches: {said}. Commit them, or end them with the statement "
                 "in `end_with`."
             )
+
+
+def _left(limits: Limits) -> float:
+    return max(0.0, limits.seconds_left())

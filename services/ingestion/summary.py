@@ -9,6 +9,7 @@ from typing import Any
 from shared import telemetry
 
 _INTERVAL_SECONDS = 10.0
+_LONG_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +84,22 @@ class Progress:
         fields |= {"rows_per_second": round(rate)} | self._left(row_id, rate)
         telemetry.logger().info("A backlog is landing", extra=fields)
 
-    def _left(self, row_id: int, rate: float) -> dict[str, int]:
+    def _left(self, row_id: int, rate: float) -> dict[str, Any]:
         """Estimate the rows and seconds that are left, as if no id were missing."""
         if self._highest_id is None:
             return {}
         rows_left = max(0, self._highest_id - row_id)
-        left = {"rows_left": rows_left}
-        return left | {"seconds_left": round(rows_left / rate)} if rate else left
+        left: dict[str, Any] = {"rows_left": rows_left}
+        if not rate:
+            return left
+        seconds = round(rows_left / rate)
+        left |= {"seconds_left": seconds}
+        return left | {"faster": self._faster} if seconds > _LONG_SECONDS else left
+
+    @property
+    def _faster(self) -> str:
+        """What lands a large backlog sooner than one call after the other."""
+        return (
+            f"`make load TABLE={self._table}` lands it by many workers side by side, while runs go "
+            "on; see Load a large table in docs/operating.md"
+        )

@@ -17,12 +17,12 @@ import requests
 from botocore.client import BaseClient
 
 from local import REPOSITORY
-from local.aws.stand_in import PROXY_VARIABLES
 from tests.helpers.cases import one_in
 from tests.helpers.faults import deployment_faults as faults
 from tests.helpers.faults import stage_faults
 from tests.helpers.faults.s3 import Answer, altered, faulty_s3, refused, reworded
 from tests.helpers.oracle.pages import first_cells, page, section
+from tests.helpers.runs.commands import reach
 from tests.helpers.runs.doctoring import assert_says, checked
 from tests.helpers.runs.drills import configured
 from tools import doctor
@@ -56,11 +56,8 @@ def healthy(stage: LocalStage) -> Iterator[LocalStage]:
 
 @pytest.fixture
 def here(healthy: LocalStage, monkeypatch: pytest.MonkeyPatch) -> LocalStage:
-    """The stage, which this process reaches like a shell that was told to."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", *PROXY_VARIABLES):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in healthy.aws.environ().items():
-        monkeypatch.setenv(name, value)
+    """The stage, which this process reaches."""
+    reach(healthy, monkeypatch)
     return healthy
 
 

@@ -42,6 +42,11 @@ def commands(*arguments):
             ["ingest", "STAGE=dev", "TABLES=address, staff", "JSON=1"],
             "python -m tools.invoke ingest --stage dev --tables 'address, staff' --json\n",
         ),
+        (["load", "TABLE=payment"], "python -m tools.load --stage prod   -- 'payment'\n"),
+        (
+            ["load", "TABLE=payment", "STAGE=dev", "WORKERS=4", "REGION=eu-west-1", "JSON=1"],
+            "tools.load --stage dev --region eu-west-1 --workers '4' --json -- 'payment'\n",
+        ),
         (["reconcile"], "python -m tools.invoke reconcile --stage prod   \n"),
         (["reconcile", "JSON=1"], "python -m tools.invoke reconcile --stage prod   --json\n"),
         (
@@ -111,6 +116,18 @@ def test_a_replay_of_no_rows_says_what_is_to_be_named(missing):
     )
     assert done.returncode == 2
     assert done.stdout == "Which rows? make replay TABLE=payment FROM=0 TO=500\n"
+
+
+def test_a_load_of_nothing_says_what_is_to_be_named():
+    done = subprocess.run(
+        ["make", "--no-print-directory", "load"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == "Which one? make load TABLE=payment\n"
 
 
 @pytest.mark.parametrize("missing", ["TABLE", "KEY"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
+from tools.loads import LANDING, PLANNING, LoadStatus
 from tools.standing import StageStatus, TableStatus
-from tools.status import as_json, duration, table_lines
+from tools.status import as_json, duration, load_line, table_lines
 
 PAYMENT = TableStatus(
     table="payment",
@@ -22,8 +24,9 @@ PAYMENT = TableStatus(
     changes=7,
     proof_days_behind=3,
 )
+LOAD = LoadStatus("payment", "arn:x:prod-load:a", "2026-11-27T14:03:12+00:00", LANDING, 2000, 120)
 STAGE = StageStatus(
-    [PAYMENT, TableStatus("staff", watermark=0)], ["Source: it is away.", "And so."]
+    [PAYMENT, TableStatus("staff", watermark=0)], ["Source: it is away.", "And so."], [LOAD]
 )
 
 
@@ -44,6 +47,18 @@ def test_machines_read_every_figure_by_its_name():
     assert said["tables"]["payment"]["watermark"] == 12345
     assert said["tables"]["payment"]["last_key"] == PAYMENT.last_key
     assert said["tables"]["staff"]["highest_id"] is None
+
+
+def test_a_load_that_is_under_way_is_read_by_people_and_machines():
+    assert load_line(LOAD, "prod", "eu-west-2") == (
+        "A load of payment is under way: 120 of 2,000 batches; it began at "
+        "2026-11-27T14:03:12+00:00. To follow it: make load TABLE=payment STAGE=prod"
+    )
+    planning = replace(LOAD, phase=PLANNING, batches=None, done=0)
+    said = load_line(planning, "prod", "eu-west-1")
+    assert "under way: planning; " in said
+    assert said.endswith(" STAGE=prod REGION=eu-west-1")
+    assert json.loads(as_json(STAGE))["loads"] == [asdict(LOAD)]
 
 
 @pytest.mark.parametrize(

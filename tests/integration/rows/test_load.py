@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from services.ingestion import plan
 from services.ingestion.handler import lambda_handler
 from shared.bucket import keys
 from shared.bucket.planned import list_planned
@@ -242,6 +243,23 @@ def test_an_open_writer_is_named_and_nothing_is_claimed(place, loading, database
         writer.run("ROLLBACK")
     loading.run()
     place.check()
+
+
+def test_a_load_that_waits_says_for_whom(place, loading, database, log_lines, monkeypatch):
+    monkeypatch.setattr(plan, "_SHORT_WAIT", 0.0)
+    with closing(database.connect()) as writer:
+        writer.run("BEGIN")
+        writer.run(insert(1))
+        with pytest.raises(SourceUnavailableError):
+            loading.plan_once({"table": "design"}, batches=-1)
+        [line] = [each for each in log_lines() if "waits for transactions" in each["message"]]
+        assert (line["level"], line["table"]) == ("WARNING", "design")
+        [[pid]] = writer.run("SELECT pg_backend_pid()")
+        [transaction] = line["transactions"]
+        assert transaction["end_with"] == f"SELECT pg_terminate_backend({pid})"
+        writer.run("ROLLBACK")
+    loading.run()
+    assert [each for each in log_lines() if "waits for transactions" in each["message"]] == [line]
 
 
 def test_a_row_that_is_committed_late_is_in_its_batch(place, loading, database):

@@ -176,6 +176,19 @@ def test_a_backlog_says_every_ten_seconds_how_it_goes_on(totesys, bucket, log_li
         assert line["seconds_left"] == round(line["rows_left"] / rate)
 
 
+@pytest.mark.parametrize(
+    ("rows_left", "is_said"), [(5 * 3600 - 5, False), (5 * 3600, False), (5 * 3600 + 5, True)]
+)
+def test_a_backlog_of_more_than_an_hour_says_what_is_faster(log_lines, clock, rows_left, is_said):
+    """Five rows a second land: 60 in the 12 seconds until the first line."""
+    progress = telling.Progress("payment", 60 + rows_left)
+    for rows in (20, 40, 60):
+        progress.log(rows, rows)
+    [line] = [line for line in log_lines() if line["message"] == "A backlog is landing"]
+    assert line["seconds_left"] == rows_left / 5
+    assert ("make load TABLE=payment" in line.get("faster", "")) is is_said
+
+
 def test_a_backlog_whose_end_is_not_known_says_how_fast_it_is(totesys, bucket, log_lines, clock):
     totesys.connect().run("ALTER TABLE department RENAME TO departments")
     with pytest.raises(IngestionError, match="There is no table 'department'"):
