@@ -1,4 +1,4 @@
-"""`make bench`: every figure in one table, the chart of README, and what cost is computed from."""
+"""`make bench`: every figure in one table, the charts, and what cost is computed from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks import cost, million, nights, ticks
+from benchmarks import cost, loading, million, nights, ticks, workers
 from benchmarks.cost import RESULTS
 from benchmarks.stage import show
 from local.charts import draw_columns, draw_lines, new_figure, set_title, to_svg
@@ -49,6 +49,7 @@ def main() -> None:
     memory = serverless["params"]["default"]["memoryMegabytes"]
     # Nights first: from the ticks on, a stub answers every client in this process.
     found = {"nights": nights.measure(), "ticks": ticks.measure(), "million": million.measure()}
+    found["loading"] = workers.measure()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     found = json.loads(RESULTS.read_text())
     print(f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES))
@@ -56,10 +57,13 @@ def main() -> None:
         *ticks.rows(found["ticks"]),
         *nights.rows(found["nights"]),
         *million.rows(found["million"]),
+        *workers.rows(found["loading"]),
         *cost.rows(found, memory),
+        *loading.rows(found),
     ]
     show(rows)
     CHART.write_text(to_svg(chart(found)))
+    loading.CHART.write_text(to_svg(loading.chart(found["loading"])))
 
 
 if __name__ == "__main__":

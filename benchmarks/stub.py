@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
@@ -46,12 +46,14 @@ class Aws:
     Attributes:
         objects: bodies by path; of rows only that they are there.
         requests: how often each kind of request was made.
+        bytes: how large the objects of rows were that were written.
     """
 
     def __init__(self, secret: dict[str, Any], objects: dict[str, bytes] | None = None) -> None:
         """Hold a secret, and the objects that are there already."""
         self.objects = objects or {}
         self.requests: Counter[str] = Counter()
+        self.bytes = 0
         self._secret = json.dumps({"SecretString": json.dumps(secret)}).encode()
 
     def answer(self, request: Any) -> AWSResponse:
@@ -61,20 +63,32 @@ class Aws:
         if request.method == "POST":
             return _response(request, 200, self._secret)
         path = unquote(urlsplit(request.url).path)
-        if is_list:  # asked for what is behind the last batch only, and there is nothing
-            return _response(request, 200, b"<ListBucketResult></ListBucketResult>")
+        if is_list:
+            return _response(request, 200, self._listed(request, path))
         if request.method == "PUT":
             return self._put(request, path)
         if path not in self.objects:
-            return _response(request, 404, b"<Error><Code>NoSuchKey</Code></Error>")
+            missing = b"<Error><Code>NoSuchKey</Code></Error>"
+            return _response(request, 404, b"" if request.method == "HEAD" else missing)
         return _response(request, 200, self.objects[path])
+
+    def _listed(self, request: Any, path: str) -> bytes:
+        [prefix] = parse_qs(urlsplit(request.url).query)["prefix"]
+        begin = f"{path}/".replace("//", "/")
+        keys = (
+            each.removeprefix(begin) for each in self.objects if each.startswith(begin + prefix)
+        )
+        listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+        return f"<ListBucketResult>{listed}</ListBucketResult>".encode()
 
     def _put(self, request: Any, path: str) -> AWSResponse:
         if path in self.objects and request.headers.get("If-None-Match"):
             return _response(request, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
         body = getattr(request.body, "_raw", request.body)  # without the checksum around it
         content = body if isinstance(body, bytes) else body.read()
-        self.objects[path] = b"" if path.endswith(".jsonl") else content
+        is_rows = path.endswith(".jsonl")
+        self.bytes += len(content) if is_rows else 0
+        self.objects[path] = b"" if is_rows else content
         return _response(request, 200, b"")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.client import BaseClient
 
 from local import totesys
 from local.comparison import compare
 from tests.helpers.faults.stage_faults import BAD_ORDER
+from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.commands import reach
 from tools import load, progress, status
 
@@ -72,10 +74,33 @@ def equal(stage: LocalStage) -> bool:
     return all(each.equal for each in compare(stage.database, stage.landed))
 
 
-def test_a_load_is_followed_to_its_end(
-    stage_with_rows: LocalStage, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The actions of the calls of AWS that were made so far, as IAM names them."""
+    found = set[str]()
+    call = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def recording(client: Any, name: str, parameters: Any) -> Any:
+        service = client.meta.service_model.signing_name
+        found.add(f"{service}:{name}")
+        return call(client, name, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", recording)
+    return found
+
+
+def allowed() -> set[str]:
+    """The actions that the page says are needed."""
+    [policy] = blocks(section(page("docs/operating.md"), "Load a large table"), "json")
+    actions = [each["Action"] for each in json.loads(policy)["Statement"]]
+    return {name for each in actions for name in ([each] if isinstance(each, str) else each)}
+
+
+def test_a_load_is_followed_to_its_end_with_the_rights_that_the_page_names(
+    stage_with_rows: LocalStage, capsys: pytest.CaptureFixture[str], made: set[str]
 ):
     assert load.main(WORDS) == 0
+    assert made - {"sts:GetCallerIdentity"} == allowed() - {"states:StopExecution"}
     said = capsys.readouterr().out
     assert said.startswith("Loading sales_order of local in eu-west-2:\n")
     assert re.search(r"^ +[\d:]{8} planning: the batches are claimed", said, re.MULTILINE)

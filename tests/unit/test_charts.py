@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import loading
 from benchmarks.cost import RESULTS
 from local.charts import (
     COLOURS,
@@ -182,6 +183,12 @@ def test_the_picture_of_the_benchmarks_is_of_their_results():
     figure = benchmarks.chart(json.loads(RESULTS.read_text()))
     assert unreadable(figure) == []
     assert svg_texts(to_svg(figure)) == svg_texts(benchmarks.CHART.read_text())
+
+
+def test_the_picture_of_loads_is_of_their_results():
+    figure = loading.chart(json.loads(RESULTS.read_text())["loading"])
+    assert unreadable(figure) == []
+    assert svg_texts(to_svg(figure)) == svg_texts(loading.CHART.read_text())
 
 
 def test_the_picture_of_the_dashboard_has_its_titles():

@@ -38,14 +38,10 @@ LONG_SCENARIOS = {
     "three batches": ("AB", 3, Budget()),
     "one batch, a row appears, latest.json disturbed": ("AB", 1, Budget(appear=1, disturb=1)),
     "one batch, a row deleted, latest.json disturbed": ("AB", 1, Budget(vanish=1, disturb=1)),
-    "two batches, a row appears, latest.json disturbed": ("AB", 2, Budget(appear=1, disturb=1)),
     "latest.json disturbed twice": ("AB", 2, Budget(disturb=2)),
     "three batches, latest.json disturbed": ("AB", 3, Budget(disturb=1)),
-    "three batches, a row deleted": ("AB", 3, Budget(vanish=1)),
     "a row deleted, latest.json disturbed": ("AB", 2, Budget(vanish=1, disturb=1)),
     "three runs": ("ABE", 1, Budget()),
-    "three runs, two batches": ("ABE", 2, Budget()),
-    "three runs, latest.json disturbed": ("ABE", 1, Budget(disturb=1)),
 }
 
 
