@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.ingestion.plan import MOST_ITEMS, pack
@@ -126,6 +126,7 @@ def test_an_input_that_somebody_made_up_is_of_no_table(text: str):
 
 
 @given(st.sampled_from(TABLES), st.text(max_size=100))
+@example("payment", "a" * 100)
 def test_step_functions_takes_the_name_of_each_execution(table: str, caller: str):
     name = execution_name(table, caller, "2026-11-27T14-03-12")
     assert re.fullmatch(r"[0-9A-Za-z_-]{1,80}", name)
@@ -215,16 +216,16 @@ def test_of_the_log_is_said_what_somebody_should_see(heard, said, logged, is_sai
 
 
 class Unsteady:
-    """A load that can't be asked for some time; then it has ended."""
+    """A load that can't be asked for some time, then can, then can't; then it has ended."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
+    def __init__(self, *failures: int) -> None:
+        self.looks = [each for n in failures for each in (*[False] * n, True)]
 
     def look(self) -> tuple[LoadStatus, Ended | None]:
-        self.failures -= 1
-        if self.failures >= 0:
+        if not self.looks.pop(0):
             raise EndpointConnectionError(endpoint_url="https://states.eu-west-2.amazonaws.com")
-        return status(ENDED), Ended("SUCCEEDED", 1)
+        is_last = not self.looks
+        return status(ENDED if is_last else LANDING), Ended("SUCCEEDED", 1) if is_last else None
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def without_waiting(monkeypatch):
 
 
 def test_a_network_that_is_away_for_a_while_ends_nothing(without_waiting, said):
-    unsteady: Any = Unsteady(progress.MOST_FAILURES - 1)
+    unsteady: Any = Unsteady(*[progress.MOST_FAILURES - 1] * 2)
     assert follow(unsteady, function(), lambda line, _: said.append(line)).status == "SUCCEEDED"
 
 

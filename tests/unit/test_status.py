@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tools.loads import LANDING, PLANNING, LoadStatus
-from tools.standing import StageStatus, TableStatus
+from tools.stages import Function
+from tools.standing import StageStatus, TableStatus, loads_standing
 from tools.status import as_json, duration, load_line, table_lines
 
 PAYMENT = TableStatus(
@@ -59,6 +62,24 @@ def test_a_load_that_is_under_way_is_read_by_people_and_machines():
     assert "under way: planning; " in said
     assert said.endswith(" STAGE=prod REGION=eu-west-1")
     assert json.loads(as_json(STAGE))["loads"] == [asdict(LOAD)]
+
+
+def test_loads_that_can_not_be_listed_are_a_note_and_no_error(monkeypatch):
+    denied = ClientError({"Error": {"Code": "StateMachineDoesNotExist"}}, "ListExecutions")
+
+    def refuse(*_: object) -> None:
+        raise denied
+
+    monkeypatch.setattr("tools.loads.Aws.client", refuse)
+    arn = "arn:aws:lambda:eu-west-2:1:function:totesys-ingestion-dev-ingest"
+    function, notes = (
+        Function("x", arn, "dev", "eu-west-2", 240, {}, datetime.now(UTC)),
+        list[str](),
+    )
+    assert loads_standing(function, notes) == []
+    [note] = notes
+    assert note.startswith("Loads: they can't be listed: ")
+    assert "StateMachineDoesNotExist" in note
 
 
 @pytest.mark.parametrize(
