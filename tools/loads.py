@@ -86,7 +86,7 @@ class Load:
     def look(self) -> tuple[LoadStatus, Ended | None]:
         """Return how far the load is, and how it ended if it has.
 
-        It takes two requests; the first time that workers are landing, two more.
+        It takes two requests; the first time that workers are landing, some more.
 
         Raises:
             BotoCoreError, ClientError: Step Functions refuses, or can't be reached.

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
 
-from local import totesys
+from local import REPOSITORY, totesys
 from local.comparison import compare
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle.pages import blocks, page, section
 from tests.helpers.runs.commands import reach
-from tools import load, progress, status
+from tests.helpers.runs.drills import configured
+from tools import load, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,23 +27,25 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-BATCH_ROWS, ROWS = 100, 1_500
+BATCH_ROWS, ROWS = 100, 500
 WORDS = ["--stage", "local", "sales_order", "--workers", "2"]
 
 
+@pytest.fixture(scope="module")
+def small_batches(stage: LocalStage) -> Iterator[LocalStage]:
+    """The stage with small batches, caught up."""
+    with configured(stage, {"BATCH_ROWS": str(BATCH_ROWS)}):
+        assert stage.run().status == "SUCCEEDED"
+        yield stage
+
+
 @pytest.fixture
-def stage_with_rows(stage: LocalStage, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalStage]:
-    """The stage with small batches, and new rows in a table."""
-    reach(stage, monkeypatch)
+def stage_with_rows(small_batches: LocalStage, monkeypatch: pytest.MonkeyPatch) -> LocalStage:
+    """The stage with new rows in a table, which this process reaches."""
+    reach(small_batches, monkeypatch)
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.1)
-    assert stage.run().status == "SUCCEEDED"
-    client = stage.aws.client("lambda")
-    found = client.get_function_configuration(FunctionName=stage.function_name)
-    before = found["Environment"]["Variables"]["BATCH_ROWS"]
-    stage.set_variables(BATCH_ROWS=str(BATCH_ROWS))
-    totesys.bulk_sales_orders(stage.database, ROWS)
-    yield stage
-    stage.set_variables(BATCH_ROWS=before)
+    totesys.bulk_sales_orders(small_batches.database, ROWS)
+    return small_batches
 
 
 @pytest.fixture
@@ -64,6 +69,18 @@ def on_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], obje
         return said
 
     return install
+
+
+def status(stage: LocalStage, *options: str) -> str:
+    """What `make status` prints; its clients are cached, so it has a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tools.status", "--stage", "local", *options],
+        cwd=REPOSITORY,
+        env=stage.aws.subprocess_environ(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def interrupt() -> None:
@@ -129,12 +146,10 @@ def test_ctrl_c_leaves_the_load_alone_and_the_same_command_follows_it_again(
         )
         assert re.search(r":sales_order-\w+-[\dT-]{19}$", arn)
 
-        status.main(["--stage", "local"])
-        shown = capsys.readouterr().out
+        shown = status(stage)
         assert "A load of sales_order is under way: planning; it began at 20" in shown
         assert "To follow it: make load TABLE=sales_order STAGE=local" in shown
-        status.main(["--stage", "local", "--json"])
-        [standing] = json.loads(capsys.readouterr().out)["loads"]
+        [standing] = json.loads(status(stage, "--json"))["loads"]
         assert standing | {"started_at": ""} == {
             "table": "sales_order",
             "execution": arn,
@@ -151,13 +166,12 @@ def test_ctrl_c_leaves_the_load_alone_and_the_same_command_follows_it_again(
     client = stage.aws.client("stepfunctions")
     assert client.describe_execution(executionArn=arn)["status"] == "SUCCEEDED"
     assert equal(stage)
-    status.main(["--stage", "local", "--json"])
-    assert json.loads(capsys.readouterr().out)["loads"] == []
 
 
 def test_a_load_that_is_refused_is_an_error_with_its_remedy(
     stage_with_rows: LocalStage, capsys: pytest.CaptureFixture[str]
 ):
+    """Its rows are left to whoever comes next."""
     with pytest.raises(SystemExit, match="Take fewer workers") as ended:
         load.main([*WORDS, "--workers", "200", "--json"])
     assert str(ended.value.code).startswith("The load failed: SourceError: 200 workers, a run and")
@@ -169,6 +183,8 @@ def test_a_load_that_is_refused_is_an_error_with_its_remedy(
 def test_for_machines_the_answer_alone_is_on_standard_output(
     stage_with_rows: LocalStage, capsys: pytest.CaptureFixture[str]
 ):
+    assert stage_with_rows.run().status == "SUCCEEDED"
+    totesys.bulk_sales_orders(stage_with_rows.database, ROWS)
     assert load.main([*WORDS, "--json"]) == 0
     printed = capsys.readouterr()
     said = json.loads(printed.out)

@@ -150,7 +150,7 @@ def test_nothing_is_written_and_few_requests_are_made(totesys, bucket, settings)
     events.register("before-call.s3", lambda model, **_: made.append(model.name))
     look(settings)
     assert set(made) == {"GetObject", "ListObjectsV2", "HeadObject"}
-    assert len(made) <= 6 * len(TABLES)
+    assert len(made) <= 7 * len(TABLES)  # where nothing has landed, claims are listed, too
 
 
 @pytest.fixture
