@@ -19,8 +19,8 @@ from services.ingestion.loads import requested_load
 from shared.errors import PipelineError
 from tools.loads import find_load, load_command, start
 from tools.progress import follow, spoken
-from tools.results import load_failed, loaded
-from tools.stages import find_function, stage_options
+from tools.results import loaded, what_failed
+from tools.stages import INGEST, find_function, stage_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,27 @@ def interrupted(load: Load | None, options: argparse.Namespace) -> str:
 def stop_command(load: Load, region: str) -> str:
     """Return the command that stops a load."""
     return f"aws stepfunctions stop-execution --region {region} --execution-arn {load.execution}"
+
+
+def load_failed(ended: Ended, again: str) -> str:
+    """Return why a load failed, and what to do.
+
+    Args:
+        ended: how it ended.
+        again: the command that starts another one.
+    """
+    if ended.status != "FAILED":
+        return (
+            f"The load has ended as {ended.status}: somebody stopped it. Nothing is lost. The runs "
+            f"land what is left, one batch after the other, or many workers: {again}"
+        )
+    try:
+        said = json.loads(ended.cause)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        said = {"errorType": ended.error, "errorMessage": ended.cause}
+    return f"{what_failed(said, 'The load', INGEST)}\n\nTo start it again: {again}"
 
 
 def _command(options: argparse.Namespace) -> str:

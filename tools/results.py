@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +12,6 @@ from tools.stages import INGEST, RECONCILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from tools.loads import Ended
 
 _UNKNOWN = "-"
 # The columns of each table, and where the answer has their values.
@@ -190,27 +187,6 @@ def loaded(output: Mapping[str, Any]) -> Result:
             "next tick continues with it."
         )
     return Result(_lines(_LOADED, [run | output | {"run_rows": run["rows"]}]), notes)
-
-
-def load_failed(ended: Ended, again: str) -> str:
-    """Return why a load failed, and what to do.
-
-    Args:
-        ended: how it ended.
-        again: the command that starts another one.
-    """
-    if ended.status != "FAILED":
-        return (
-            f"The load has ended as {ended.status}: somebody stopped it. Nothing is lost. The runs "
-            f"land what is left, one batch after the other, or many workers: {again}"
-        )
-    try:
-        said = json.loads(ended.cause)
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        said = {"errorType": ended.error, "errorMessage": ended.cause}
-    return f"{what_failed(said, 'The load', INGEST)}\n\nTo start it again: {again}"
 
 
 def what_failed(answer: object, function_name: str, function: str) -> str:

@@ -34,7 +34,7 @@ from tools.loads import (
     table_of,
 )
 from tools.progress import LINE_SECONDS, Progress, follow
-from tools.results import load_failed, loaded
+from tools.results import loaded
 from tools.stages import Function
 
 ARN = "arn:aws:states:eu-west-2:123456789012:execution:prod-load:payment-ana-2026-11-27T14-03-12"
@@ -324,7 +324,7 @@ def function_error(name: str, message: str) -> str:
     ],
 )
 def test_a_load_that_did_not_succeed_says_why_and_what_to_do(ended, message):
-    text = load_failed(ended, AGAIN)
+    text = load.load_failed(ended, AGAIN)
     assert message in text
     assert text.endswith(AGAIN)
 
