@@ -15,7 +15,7 @@ from tests.helpers.runs.place import Died, Place
 pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_step_at_a_time")]
 
 INSERT = "INSERT INTO design (name) SELECT 'new' FROM generate_series(1, {})"
-STRIDE = 23
+STRIDE = 47
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def other_size(place, rows):
     return Loading(replace(place, batch_rows=rows))
 
 
-@pytest.mark.parametrize("stride", [11, as_long(1)])
+@pytest.mark.parametrize("stride", [23, as_long(1)])
 @pytest.mark.parametrize("rows", one_in(4, [7, 3, 10, 25]))
 def test_two_plans_side_by_side_make_one_chain(place, rows, stride):
     """Each stops at a step of its own while the other one claims, in batches of two sizes."""
@@ -144,7 +144,7 @@ def test_two_plans_side_by_side_make_one_chain(place, rows, stride):
         attempt.check()  # nothing but one chain: no claim begins elsewhere
 
 
-@pytest.mark.parametrize("stride", [9, as_long(1)])
+@pytest.mark.parametrize("stride", [17, as_long(1)])
 def test_two_workers_on_the_same_item_land_each_batch_once(place, stride):
     for point in range(0, 30, stride):
         attempt = place.again()
