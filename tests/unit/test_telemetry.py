@@ -52,5 +52,5 @@ def test_every_alarm_that_an_error_names_exists():
         for each in metric_filters().values()
         for made in each["MetricTransformations"]
     }
-    # The last two are told by metrics of AWS.
-    assert named - counted == {"executions-failed", "reconcile-failed"}
+    # These are told by metrics of AWS.
+    assert named - counted == {"executions-failed", "load-failed", "reconcile-failed"}
