@@ -80,7 +80,7 @@ doctor: setup ## check everything that a STAGE needs, before it is deployed or a
 dashboard: setup ## draw the dashboard of a simulated day, docs/dashboard.svg
 	python -m local.cloudwatch.dashboard
 
-bench: setup ## measure speed, memory and cost against psql and dlt, some twelve minutes; draws docs/benchmarks.svg and docs/loading.svg
+bench: setup ## race against DuckDB and others, measure ticks, loads, memory and cost, 20 minutes; draws docs/benchmarks.svg and docs/loading.svg
 	python -m benchmarks
 
 # Each part often waits: for servers, for writers, for the deployment. The longest begins first.

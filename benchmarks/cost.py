@@ -270,7 +270,7 @@ def _dollars(amounts: Iterator[float]) -> str:
 
 
 def _memory_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    million = found["million"]["million"]["ours"]
+    million = found["race"]["racers"]["ours"]
     waiting = max(0.0, million["seconds"] - million["cpu_seconds"])
     for size in MEMORY_SIZES:
         took = tick_seconds(found, size)

@@ -124,7 +124,7 @@ def hours_by_runs(found: Mapping[str, Any]) -> float:
     Args:
         found: all that was measured: the size of a batch is that of the load.
     """
-    load, run = found["loading"], found["million"]["million"]["ours"]
+    load, run = found["loading"], found["race"]["racers"]["ours"]
     put = PUT_SECONDS + load["bytes"] / load["batches"] / PUT_BYTES_A_SECOND
     requests = put + 2 * CLAIM_SECONDS  # the claim, and latest.json
     each: float = run["cpu_seconds"] / load["batches"] + requests

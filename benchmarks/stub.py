@@ -44,9 +44,10 @@ class Aws:
     """S3 and Secrets Manager as a dictionary.
 
     Attributes:
-        objects: bodies by path; of rows only that they are there.
+        objects: bodies by path; of rows only that they are there, unless it `keeps_rows`.
         requests: how often each kind of request was made.
         bytes: how large the objects of rows were that were written.
+        keeps_rows: whether to keep them.
     """
 
     def __init__(self, secret: dict[str, Any], objects: dict[str, bytes] | None = None) -> None:
@@ -54,7 +55,13 @@ class Aws:
         self.objects = objects or {}
         self.requests: Counter[str] = Counter()
         self.bytes = 0
+        self.keeps_rows = False
         self._secret = json.dumps({"SecretString": json.dumps(secret)}).encode()
+
+    def landed(self, table: str) -> bytes:
+        """Return the kept rows of a table's first stream."""
+        paths = [path for path in self.objects if path.startswith(f"/{table}/")]
+        return b"".join(self.objects[path] for path in paths if path.endswith(".jsonl"))
 
     def answer(self, request: Any) -> AWSResponse:
         """Answer a request that botocore is about to send."""
@@ -88,7 +95,7 @@ class Aws:
         content = body if isinstance(body, bytes) else body.read()
         is_rows = path.endswith(".jsonl")
         self.bytes += len(content) if is_rows else 0
-        self.objects[path] = b"" if is_rows else content
+        self.objects[path] = b"" if is_rows and not self.keeps_rows else content
         return _response(request, 200, b"")
 
 

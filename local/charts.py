@@ -77,11 +77,22 @@ def draw_stacks(axes: Axes, series: Series, width: float) -> None:
     _finish(axes, series)
 
 
-def draw_columns(axes: Axes, values: Mapping[str, float]) -> None:
-    """Draw a column for each value: its name below it, the value on top."""
-    columns = axes.bar(list(values), list(values.values()), 0.6, color=COLOURS[0])
-    axes.bar_label(columns, [_rounded(each) for each in values.values()], fontsize=FONT_SIZE)
+def draw_columns(axes: Axes, series: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw a column for each value: its name below it, its value on top; a series has a colour."""
+    for (label, values), colour in zip(series.items(), cycle(COLOURS), strict=False):
+        columns = axes.bar(list(values), list(values.values()), 0.6, color=colour, label=label)
+        axes.bar_label(columns, [_rounded(each) for each in values.values()], fontsize=FONT_SIZE)
     axes.margins(y=0.12)  # room for the value of the highest
+    if len(series) > 1:  # beside the title: below the axis are the names
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=len(series),
+            fontsize=FONT_SIZE,
+            frameon=False,
+            borderaxespad=0,
+            handlelength=1,
+        )
 
 
 def draw_bands(axes: Axes, bands: Mapping[str, Sequence[tuple[float, float]]]) -> None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
 from benchmarks import __main__ as benchmarks
@@ -113,7 +114,7 @@ def test_a_line_has_a_gap_where_a_value_is_missing():
 
 
 def test_it_is_noticed_when_texts_overlap_or_leave_the_frame():
-    figure, axes = one(draw_columns, {"a": 1, "b": 2})
+    figure, axes = one(draw_columns, {"": {"a": 1, "b": 2}})
     assert unreadable(figure) == []
     axes.annotate("here", (0.5, 1))
     axes.annotate("there", (0.5, 1))
@@ -122,8 +123,12 @@ def test_it_is_noticed_when_texts_overlap_or_leave_the_frame():
 
 
 def test_a_columns_name_is_below_it_and_its_value_on_top():
-    values = {"psql, JSON": 0.416, "ours": 1.5, "a literal\nimplementation": 1234.5, "none": 0.0}
-    figure, axes = one(draw_columns, values)
+    series = {
+        "exact": {"psql, JSON": 0.416, "ours": 1.5},
+        "wrong": {"a literal\nimplementation": 1234.5, "none": 0.0},
+    }
+    values = series["exact"] | series["wrong"]
+    figure, axes = one(draw_columns, series)
     assert unreadable(figure) == []
     texts = dict(placed(figure))
     shown = zip(values, ["0.42", "1.5", "1,234", "0.00"], axes.patches, strict=True)
@@ -133,6 +138,10 @@ def test_a_columns_name_is_below_it_and_its_value_on_top():
         assert texts[value].y0 >= bar.y1
         for box in (texts[name], texts[value]):
             assert (box.x0 + box.x1) / 2 == pytest.approx((bar.x0 + bar.x1) / 2, abs=1)
+    assert texts.keys() >= series.keys()
+    assert [bar.get_facecolor() for bar in axes.patches] == [
+        to_rgba(COLOURS[n]) for n in (0, 0, 1, 1)
+    ]
 
 
 def test_stacked_bars_begin_at_their_x_and_stand_on_each_other():

@@ -10,7 +10,8 @@ from importlib import import_module
 import pytest
 import yaml
 
-from benchmarks import cost
+from benchmarks import cost, race
+from benchmarks.odd_values import ODD
 from services.ingestion.summary import TableSummary
 from shared import errors
 from shared.bucket import keys
@@ -411,6 +412,35 @@ def stages(**changed):
 def months(**changed):
     """The bills of the months that the page names."""
     return [cost.bill(FOUND, stage) for stage in stages(**changed)]
+
+
+def test_the_race_is_the_one_that_was_measured():
+    said, racers = section(PERFORMANCE, "The race"), FOUND["race"]["racers"]
+    assert FOUND["race"]["rows"] == 1_000_000
+    assert "\n".join(race.table(FOUND["race"])) in said
+    values = racers["ours"]["odd"]["values"]
+    assert values == sum(len(each) + 1 for each in ODD.values())
+    times = racers["ours"]["seconds"] / racers["duckdb"]["seconds"]
+    server = racers["ours"]["server_seconds"] / racers["copy"]["server_seconds"]
+    words = " ".join(said.split())
+    assert f"takes {times:.2f} times DuckDB's time" in words
+    assert f"{server:.2f} times the processor time of a plain COPY" in words
+    assert f"of {values} values" in words
+
+
+def test_only_who_is_exact_is_called_exact():
+    exact = {key for key, each in FOUND["race"]["racers"].items() if race.verdict(each) == "exact"}
+    assert exact == {"ours", "bare"}
+
+
+def test_the_peers_are_those_that_are_pinned():
+    pinned = (ROOT / "benchmarks/peers/requirements.txt").read_text()
+    said = section(PERFORMANCE, "How to measure")
+    peers = {"DuckDB": "duckdb", "ConnectorX": "connectorx", "ADBC": "adbc-driver-postgresql",
+             "polars": "polars", "dlt": "dlt[filesystem,sql_database]"}  # fmt: skip
+    for name, package in peers.items():
+        [version] = re.findall(rf"^{re.escape(package)}==(.+)$", pinned, re.MULTILINE)
+        assert f"{name} {version}" in said
 
 
 def test_the_bill_is_what_the_measured_times_cost():
