@@ -92,7 +92,7 @@ class Racer:
             RuntimeError: it did not.
         """
         pid, postmaster = self._process.pid, _postmaster(server)
-        used, served = _cpu_seconds(pid), _cpu_seconds(postmaster)
+        used, served = cpu_seconds(pid), cpu_seconds(postmaster)
         begun = time.perf_counter()
         answer = self.ask(request)
         seconds = time.perf_counter() - begun
@@ -100,8 +100,8 @@ class Racer:
             raise RuntimeError(f"{self._name} was to write {rows} rows: {answer}")
         return Cost(
             seconds,
-            _cpu_seconds(pid) - used,
-            _cpu_seconds(postmaster) - served,
+            cpu_seconds(pid) - used,
+            cpu_seconds(postmaster) - served,
             _peak_megabytes(pid),
         )
 
@@ -162,7 +162,7 @@ def _postmaster(server: Server) -> int:
     return int((server.directory / "postmaster.pid").read_text().split()[0])
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process, of its children, and of those that have ended."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):

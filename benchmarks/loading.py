@@ -162,7 +162,7 @@ def chart(found: Mapping[str, Any]) -> Figure:
     measured = found["workers"].items()
     names = {"1": "1 worker"}
     columns = {names.get(n, f"{n} workers"): took["seconds"] for n, took in measured}
-    draw_columns(axes[1], columns)
+    draw_columns(axes[1], {"": columns})
     return figure
 
 

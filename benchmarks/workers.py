@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.load import backend_seconds
+from benchmarks.laps import cpu_seconds
 from benchmarks.stage import DATABASE, orders_server, show
 from benchmarks.stub import Aws, answer_here, configure
 
@@ -155,16 +155,15 @@ def take_part() -> None:
     with connect(credentials, Path("none"), 600) as connection:
         work = (_planning if "plan" in asked else _landing)(asked, connection, aws)
         [[pid]] = connection.run("SELECT pg_backend_pid()")
-        stat = Path(f"/proc/{pid}/stat")
         print("true", flush=True)
         sys.stdin.readline()
         begun, cpu = time.perf_counter(), time.process_time()
-        served = backend_seconds(stat.read_text())
+        served = cpu_seconds(pid)
         done = work()
         took = {
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
-            "server_seconds": backend_seconds(stat.read_text()) - served,
+            "server_seconds": cpu_seconds(pid) - served,
         }
     print(json.dumps(took | done), flush=True)
 
