@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.ingestion.run import ingest
 from shared.bucket.bucket import Bucket
-from shared.bucket.planned import list_planned
+from shared.bucket.planned import list_pending
 from shared.errors import LoadError
 from shared.tables import Table
 from shared.telemetry import logger
@@ -67,10 +67,10 @@ def _refuse_unlanded(outcome: Outcome, bucket: Bucket) -> None:
     """Fail if there are batches that neither a worker nor a run has landed."""
     if not outcome.failed:
         return
-    planned = [each for each in list_planned(Table(outcome.table), bucket) if not each.has_landed]
+    pending = list_pending(Table(outcome.table), bucket)
     left = [
         batch
-        for batch in planned
+        for batch in pending
         if any(item.above <= batch.above < item.up_to for item in outcome.failed)
     ]
     if left:

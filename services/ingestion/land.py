@@ -153,7 +153,8 @@ def _claim_batch(
     """
     table, above = position.table, position.row_id
     if not position.is_end:
-        check_end(table, above, highest_id and max(highest_id, row_id), bucket)
+        highest = None if highest_id is None else max(highest_id, row_id)
+        check_end(table, above, highest, bucket)
     key = keys.format_data_key(table, row_id, keys.timestamp_now())
     if create_claim(table, above, key, bucket):
         return key, True

@@ -25,9 +25,10 @@ from services.ingestion.standing import take_standings
 from services.ingestion.writers import describe, wait_for_writers
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
+from shared.bucket.chain import check_end
 from shared.bucket.claims import create_claim, get_claim
 from shared.bucket.objects import damaged
-from shared.bucket.planned import list_planned
+from shared.bucket.planned import list_pending, list_planned
 from shared.contracts.contract import personal_data
 from shared.errors import SourceError, SourceUnavailableError
 from shared.jsonlines import render
@@ -99,29 +100,34 @@ def plan_load(
         description = read_description(table, connection, personal)
     if load.up_to is None:
         load = _begin(load, description, bucket, connection, limits, hash_key)
-    above, up_to = load.above or 0, load.up_to or 0
+    above, up_to, is_ours = load.above or 0, load.up_to or 0, False
     while above < up_to and limits.seconds_left() > 0:
         cut = read_cut(description, connection, above, up_to, limits.batch_rows, BATCH_BYTES)
-        above = _claim(table, above, cut, bucket)
+        if not is_ours:  # where somebody else's claim stands, more may stand behind it
+            check_end(table, above, up_to, bucket)
+        above, is_ours = _claim(table, above, cut, bucket)
     load = replace(load, above=above)
     logger().info("Batches of a load claimed", extra=asdict(load))
     if above < up_to:
         return {"more": True} | asdict(load)
-    pending = [each for each in list_planned(table, bucket) if not each.has_landed]
+    pending = list_pending(table, bucket)
     items = [asdict(each) for each in pack(load.table, pending)]
     return {"more": False, "batches": len(pending), "items": items} | asdict(load)
 
 
-def _claim(table: Table, above: int, cut: int, bucket: Bucket) -> int:
-    """Claim the batch above an id; return its end: the cut, or where the first to claim ends it."""
+def _claim(table: Table, above: int, cut: int, bucket: Bucket) -> tuple[int, bool]:
+    """Claim the batch above an id; return its end, and whether it is ours.
+
+    If not, it ends where the first to claim it ends it.
+    """
     key = keys.format_data_key(table, cut, keys.timestamp_now())
     if create_claim(table, above, key, bucket):
-        return cut
+        return cut, True
     theirs = get_claim(table, above, bucket)
     if theirs is None:
         claim = keys.format_claim_key(table, above)
         raise damaged(claim, "existed a moment ago and is missing", bucket)
-    return keys.parse_data_key(theirs).row_id
+    return keys.parse_data_key(theirs).row_id, False
 
 
 def pack(table: str, batches: Sequence[Planned], most: int = MOST_ITEMS) -> list[Item]:
@@ -149,6 +155,9 @@ def _begin(
     up_to = read_highest_ids([table], connection)[table.name]
     planned = list_planned(table, bucket)
     above = planned[-1].up_to if planned else 0
+    if above < standing.position.row_id:
+        claim = keys.format_claim_key(table, above)
+        raise damaged(claim, "is missing, and latest.json is behind it", bucket)
     if above < up_to:
         _refuse_unreadable(table, above, up_to, connection, description.personal)
         _remember_mark(standing, bucket)

@@ -100,6 +100,6 @@ class Progress:
     def _faster(self) -> str:
         """What lands a large backlog sooner than one call after the other."""
         return (
-            f"`make load TABLE={self._table}` lands it by many workers side by side, while runs go "
-            "on; see Load a large table in docs/operating.md"
+            f"`make load TABLE={self._table} STAGE=...` lands it by many workers side by side, "
+            "while runs go on; see Load a large table in docs/operating.md"
         )

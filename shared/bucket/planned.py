@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.bucket import keys
 from shared.bucket.claims import get_claim
 from shared.bucket.objects import damaged
+from shared.bucket.position import get_position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,19 @@ def list_planned(table: Table, bucket: Bucket) -> Sequence[Planned]:
         claim = keys.format_claim_key(table, bounds[-1])
         raise damaged(claim, "is missing, and there are objects behind it", bucket)
     return [Planned(above, up_to, up_to in landed) for above, up_to in pairwise(bounds)]
+
+
+def list_pending(table: Table, bucket: Bucket) -> Sequence[Planned]:
+    """Return the batches that are claimed and have not landed, in the order of their ids.
+
+    An object that is missing below the position has landed, and is lost: that is for `restores`.
+
+    Raises:
+        LandingError, LandingUnavailableError, StateError: see `list_planned` and `get_position`.
+    """
+    front = get_position(table, bucket).row_id
+    planned = list_planned(table, bucket)
+    return [each for each in planned if not each.has_landed and each.above >= front]
 
 
 def _end(table: Table, starts: Sequence[int], bucket: Bucket) -> int:
