@@ -29,7 +29,7 @@ def lose(place, key):
 @pytest.mark.parametrize("other", [Place.run, lambda place: Loading(place).plan()])
 def test_behind_the_claims_of_others(place, other):
     """Others claim all of them while a plan is at work, and then one is lost."""
-    met = []
+    met = list[object]()
 
     def step(words):
         if not met and words.startswith("before PutObject") and "claims/design/0.json" in words:
