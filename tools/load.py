@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from local.console import interruptible, lines_while_waiting, print_table
 from services.ingestion.loads import requested_load
-from shared.errors import PipelineError
+from shared.errors import EventError, PipelineError
 from tools.loads import find_load, load_command, start
 from tools.progress import follow, spoken
 from tools.results import loaded, what_failed
@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             with lines_while_waiting(f"Loading {options.table}") as say:
                 ended = follow(load, function, say)
+    except EventError as error:
+        _to_stderr(str(error))
+        return 2
     except (PipelineError, BotoCoreError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

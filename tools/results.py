@@ -174,7 +174,7 @@ def restored(answer: Mapping[str, Any], bucket_name: str) -> Result:
 
 def loaded(output: Mapping[str, Any]) -> Result:
     """Return what a load has landed, and the run at its end."""
-    [run] = output["run"]["tables"].values()
+    run = output["run"]["tables"][output["table"]]
     notes = [f"Landed: {output['rows']:,} rows in {output['batches']:,} batches."]
     if output["failed"]:
         notes.append(

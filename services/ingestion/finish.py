@@ -13,6 +13,8 @@ from shared.tables import Table
 from shared.telemetry import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mypy_boto3_s3 import S3Client
     from pg8000.native import Connection
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 def finish_load(
     outcome: Outcome,
+    tables: Sequence[str],
     client: S3Client,
     connection: Connection,
     bucket_name: str,
@@ -29,13 +32,15 @@ def finish_load(
     *,
     hash_key: str | None = None,
 ) -> dict[str, Any]:
-    """Run for the table that was loaded; fail if batches are left that a worker failed to land.
+    """Run; fail if batches are left that a worker failed to land.
 
     The run moves `latest.json`, lands what is new, and lands such batches, too, as far as its time
-    goes. A backlog that it leaves is no failure.
+    goes. It is of all tables, so that what the loaded rows refer to has landed when it has caught
+    up. A backlog that it leaves is no failure.
 
     Args:
         outcome: what the workers returned.
+        tables: the names of all tables, children before parents.
         client: boto3 client of S3.
         connection: a session of the database, in autocommit.
         bucket_name: the bucket to land in.
@@ -51,7 +56,7 @@ def finish_load(
         IngestionError, TransientIngestionError: the run failed.
         LandingError, LandingUnavailableError, StateError: see `get_latest_id`.
     """
-    run = ingest([outcome.table], client, connection, bucket_name, limits, hash_key=hash_key)
+    run = ingest(tables, client, connection, bucket_name, limits, hash_key=hash_key)
     _refuse_unlanded(outcome, Bucket(client, bucket_name))
     summary = {
         "table": outcome.table,

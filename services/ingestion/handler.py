@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.ingestion.loads import outcome, requested_item, requested_load
 from services.ingestion.run import Limits, ingest
 from shared import telemetry
 from shared.clients import s3_client
@@ -17,7 +16,7 @@ from shared.events import requested_tables
 from shared.postgres.credentials import get_credentials
 from shared.postgres.session import database_session
 from shared.settings import BucketSettings, DatabaseSettings, names, switch, whole_number
-from shared.tables import tables_without_changes
+from shared.tables import TABLES, tables_without_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +93,7 @@ def _run(event: object, settings: Settings, context: LambdaContext) -> dict[str,
     return summary | {"deleted": deleted} | _again(settings)
 
 
-# What the others import lands rows, and so imports pandas.
+# A tick that finds nothing needs none of what the others import; most of it imports pandas.
 
 
 def _replay(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
@@ -133,6 +132,7 @@ def _restore(event: dict[str, Any], settings: Settings, context: LambdaContext) 
 
 
 def _plan(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
+    from services.ingestion.loads import requested_load
     from services.ingestion.plan import plan_load
 
     load, limits = requested_load(event), _limits(settings, context)
@@ -142,6 +142,7 @@ def _plan(event: dict[str, Any], settings: Settings, context: LambdaContext) -> 
 
 def _land(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
     from services.ingestion.items import land_item
+    from services.ingestion.loads import requested_item
 
     item, left = requested_item(event), _seconds_left(context)
     with _session(settings) as (connection, key):
@@ -150,11 +151,12 @@ def _land(event: dict[str, Any], settings: Settings, context: LambdaContext) -> 
 
 def _finish(event: dict[str, Any], settings: Settings, context: LambdaContext) -> dict[str, Any]:
     from services.ingestion.finish import finish_load
+    from services.ingestion.loads import outcome
 
     items, limits = outcome(event), _limits(settings, context)
     with _session(settings) as (connection, key):
         return finish_load(
-            items, s3_client(), connection, settings.bucket_name, limits, hash_key=key
+            items, TABLES, s3_client(), connection, settings.bucket_name, limits, hash_key=key
         )
 
 

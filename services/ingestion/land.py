@@ -25,10 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket, Landed
-from shared.bucket.chain import check_end
-from shared.bucket.claims import create_claim, get_claim
+from shared.bucket.chain import claim_batch
 from shared.bucket.position import Latest, Position, find_position, save_position
-from shared.errors import StateError
 from shared.jsonlines import render
 from shared.tables import Table
 
@@ -107,7 +105,9 @@ def land_rows(
         lines = _render(position, last, rows)
         key, is_ours = position.claimed, False
         if key is None:
-            key, is_ours = _claim_batch(position, last, bucket, highest_id)
+            key, is_ours = claim_batch(
+                position.table, position.row_id, last, highest_id, bucket, is_end=position.is_end
+            )
         position = replace(position, is_end=is_ours)
         if claimed_row_id(key) > last:
             return replace(position, claimed=key), landed
@@ -142,26 +142,3 @@ def _put(
 ) -> tuple[Position, list[Landed]]:
     landed = bucket.put_rows(key, lines)
     return position_after(position, key, lines.rows), [landed] if landed else []
-
-
-def _claim_batch(
-    position: Position, row_id: int, bucket: Bucket, highest_id: int | None
-) -> tuple[str, bool]:
-    """Claim the batch above the position; return its key, and whether it is ours.
-
-    If not, it is that of the first to claim it, who may have claimed more behind it.
-    """
-    table, above = position.table, position.row_id
-    if not position.is_end:
-        highest = None if highest_id is None else max(highest_id, row_id)
-        check_end(table, above, highest, bucket)
-    key = keys.format_data_key(table, row_id, keys.timestamp_now())
-    if create_claim(table, above, key, bucket):
-        return key, True
-    theirs = get_claim(table, above, bucket)
-    if theirs is None:
-        claim = keys.format_claim_key(table, above)
-        raise StateError(
-            f"s3://{bucket.name}/{claim} existed a moment ago and is missing. Never delete claims."
-        )
-    return theirs, False

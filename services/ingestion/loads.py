@@ -98,7 +98,10 @@ def requested_load(event: Mapping[str, Any]) -> Load:
     workers = asked.get("workers", _DEFAULT_WORKERS)
     if type(workers) is not int or not 1 <= workers <= _MOST_WORKERS:
         raise EventError(f"workers must be a whole number from 1 to {_MOST_WORKERS}.")
-    return Load(_known(asked.get("table")), workers, asked.get("up_to"), asked.get("above"))
+    bounds = asked.get("up_to"), asked.get("above")
+    if {*map(type, bounds)} not in ({int}, {type(None)}):
+        raise EventError("up_to and above are what a plan has returned: leave both out.")
+    return Load(_known(asked.get("table")), workers, *bounds)
 
 
 def requested_item(event: Mapping[str, Any]) -> Item:

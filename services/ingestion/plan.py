@@ -25,8 +25,8 @@ from services.ingestion.standing import take_standings
 from services.ingestion.writers import describe, wait_for_writers
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
-from shared.bucket.chain import check_end
-from shared.bucket.claims import create_claim, get_claim
+from shared.bucket.chain import claim_batch
+from shared.bucket.claims import get_claim
 from shared.bucket.objects import damaged
 from shared.bucket.planned import list_pending, list_planned
 from shared.contracts.contract import personal_data
@@ -103,9 +103,8 @@ def plan_load(
     above, up_to, is_ours = load.above or 0, load.up_to or 0, False
     while above < up_to and limits.seconds_left() > 0:
         cut = read_cut(description, connection, above, up_to, limits.batch_rows, BATCH_BYTES)
-        if not is_ours:  # where somebody else's claim stands, more may stand behind it
-            check_end(table, above, up_to, bucket)
-        above, is_ours = _claim(table, above, cut, bucket)
+        key, is_ours = claim_batch(table, above, cut, up_to, bucket, is_end=is_ours)
+        above = keys.parse_data_key(key).row_id
     load = replace(load, above=above)
     logger().info("Batches of a load claimed", extra=asdict(load))
     if above < up_to:
@@ -113,21 +112,6 @@ def plan_load(
     pending = list_pending(table, bucket)
     items = [asdict(each) for each in pack(load.table, pending)]
     return {"more": False, "batches": len(pending), "items": items} | asdict(load)
-
-
-def _claim(table: Table, above: int, cut: int, bucket: Bucket) -> tuple[int, bool]:
-    """Claim the batch above an id; return its end, and whether it is ours.
-
-    If not, it ends where the first to claim it ends it.
-    """
-    key = keys.format_data_key(table, cut, keys.timestamp_now())
-    if create_claim(table, above, key, bucket):
-        return cut, True
-    theirs = get_claim(table, above, bucket)
-    if theirs is None:
-        claim = keys.format_claim_key(table, above)
-        raise damaged(claim, "existed a moment ago and is missing", bucket)
-    return keys.parse_data_key(theirs).row_id, False
 
 
 def pack(table: str, batches: Sequence[Planned], most: int = MOST_ITEMS) -> list[Item]:
@@ -152,7 +136,12 @@ def _begin(
     [standing] = take_standings(
         [table], limits.without_changes, bucket, connection, hash_key, lambda _: nullcontext()
     )
-    up_to = read_highest_ids([table], connection)[table.name]
+    up_to = standing.highest_id
+    if up_to is None:  # a run does without; a load would have no mark, and all rows be changes
+        read_highest_ids([table], connection)  # raises what is wrong, if it still is
+        raise SourceUnavailableError(
+            f"{table.name!r} could not be surveyed a moment ago. Nothing has been claimed."
+        )
     planned = list_planned(table, bucket)
     above = planned[-1].up_to if planned else 0
     if above < standing.position.row_id:

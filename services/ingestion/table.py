@@ -137,6 +137,7 @@ class TableRun:
         self._heal()
         if self._position.claimed:
             self._adopt(self._position.claimed)
+            self._log_progress()
             return
         batch = self._reader.read(self.table, self._position.row_id, self._personal)
         self._held_back, self.was_read = batch.held_back, not batch.is_ahead
@@ -148,7 +149,10 @@ class TableRun:
         # A batch that another run has claimed meanwhile is not left to it: it may have crashed.
         self.to_read = batch.more or self._position.claimed is not None
         if self.to_read:
-            self._progress.log(sum(each.rows for each in self._landed), self._position.row_id)
+            self._log_progress()
+
+    def _log_progress(self) -> None:
+        self._progress.log(sum(each.rows for each in self._landed), self._position.row_id)
 
     def _heal(self) -> None:
         """Heal the table's position in the bucket: when the run begins, and after an adoption."""

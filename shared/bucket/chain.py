@@ -10,7 +10,7 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
-from shared.bucket.claims import etag_of_claim, get_claim
+from shared.bucket.claims import create_claim, etag_of_claim, get_claim
 from shared.bucket.objects import damaged
 
 if TYPE_CHECKING:
@@ -78,6 +78,39 @@ def follow_claims(
             return
         yield Claimed(key, key in listed.keys)
         row_id = keys.parse_data_key(key).row_id
+
+
+def claim_batch(
+    table: Table, above: int, up_to: int, highest_id: int | None, bucket: Bucket, *, is_end: bool
+) -> tuple[str, bool]:
+    """Claim the batch above an id; return its key, and whether it is ours.
+
+    If not, it is that of the first to claim it: the batch may end elsewhere, and more may be
+    claimed behind it.
+
+    Args:
+        table: the table.
+        above: where the chain ends.
+        up_to: where the batch is to end.
+        highest_id: the highest id in the source; None if that is not known.
+        bucket: where the table's objects are.
+        is_end: whether it is known that nothing is claimed behind; if not, `check_end` looks.
+
+    Raises:
+        LandingError, LandingUnavailableError: S3 refuses, or fails.
+        StateError: the claim there is lost, or not valid.
+    """
+    if not is_end:
+        highest = None if highest_id is None else max(highest_id, up_to)
+        check_end(table, above, highest, bucket)
+    key = keys.format_data_key(table, up_to, keys.timestamp_now())
+    if create_claim(table, above, key, bucket):
+        return key, True
+    theirs = get_claim(table, above, bucket)
+    if theirs is None:
+        claim = keys.format_claim_key(table, above)
+        raise damaged(claim, "existed a moment ago and is missing", bucket)
+    return theirs, False
 
 
 def check_end(table: Table, row_id: int, highest_id: int | None, bucket: Bucket) -> None:

@@ -13,6 +13,7 @@ from pg8000.native import identifier
 from shared.postgres.columns import lengths
 from shared.postgres.proof import PROOF, prove
 from shared.postgres.refusals import database_errors
+from shared.postgres.statement import declared_anew_errors
 
 if TYPE_CHECKING:
     from pg8000.native import Connection
@@ -55,7 +56,8 @@ def read_cut(
 
     Raises:
         SourceError: no permission, inside a transaction, on a standby.
-        SourceUnavailableError: the database can't be reached, or the connection broke.
+        SourceUnavailableError: the database can't be reached, the connection broke, or the table
+            was declared anew since it was described.
     """
     table, columns = description.table, description.read_columns
     long = [each for each in columns if lengths([each])]
@@ -73,6 +75,7 @@ def read_cut(
         size=int(size),
     )
     with database_errors(f"Measuring the rows of {table.name!r}"):
-        [[proof, cut]] = connection.run(sql)
+        with declared_anew_errors(description, connection):
+            [[proof, cut]] = connection.run(sql)
         prove(table.name, proof, connection)
     return up_to if cut is None else int(cut)

@@ -7,7 +7,7 @@ same id are never parted: a read that goes on above that id would skip the rest 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +23,7 @@ from shared.postgres.proof import PROOF, prove
 from shared.postgres.refusals import sqlstate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from pg8000.native import Connection
@@ -127,12 +127,8 @@ class _Statement:
     def read(self, *, careful: bool) -> Rows:
         """Return the rows; see `columns.decode_frame` for `careful` and the MiscountError."""
         name, columns = self.description.table.name, self.description.read_columns
-        try:
+        with declared_anew_errors(self.description, self.connection):
             [row] = self.connection.run(self._sql(careful=careful))
-        except DatabaseError as error:
-            if self._is_declared_anew(error):
-                raise _declared_anew(name) from error
-            raise
         count, proof, is_cut, declared, *values = row
         prove(name, proof, self.connection)
         if declared != [[each.name, each.type_name] for each in self.description.columns]:
@@ -146,13 +142,6 @@ class _Statement:
     def _is_too_long(self, values: Sequence[str | None]) -> bool:
         characters = sum(len(value or "") for value in values)
         return characters > STATEMENT_BYTES and bool(lengths(self.description.read_columns))
-
-    def _is_declared_anew(self, error: DatabaseError) -> bool:
-        """Tell whether the statement failed because the table has other columns by now."""
-        if sqlstate(error) not in _OTHER_COLUMNS:
-            return False
-        now = read_description(self.description.table, self.connection)
-        return now.columns != self.description.columns
 
     def _sql(self, *, careful: bool) -> str:
         table, columns = self.description.table, self.description.read_columns
@@ -190,6 +179,23 @@ class _Statement:
         """Return how long a value may be in a quick statement, in bytes."""
         count = len(lengths(self.description.read_columns)) * (self.limit or 1)
         return _LONGER * STATEMENT_BYTES // max(1, count)
+
+
+@contextmanager
+def declared_anew_errors(description: Description, connection: Connection) -> Iterator[None]:
+    """Tell of a statement that failed because the table has other columns than were described.
+
+    Raises:
+        SourceUnavailableError: it has.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        if sqlstate(error) in _OTHER_COLUMNS:
+            now = read_description(description.table, connection)
+            if now.columns != description.columns:
+                raise _declared_anew(description.table.name) from error
+        raise
 
 
 def _declared_anew(name: str) -> SourceUnavailableError:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
 
-from local import REPOSITORY, totesys
+from local import totesys
 from local.comparison import compare
 from tests.helpers.faults.stage_faults import BAD_ORDER
 from tests.helpers.oracle.pages import blocks, page, section
-from tests.helpers.runs.commands import reach
+from tests.helpers.runs.commands import reach, status
 from tests.helpers.runs.drills import configured
 from tools import load, progress
 
@@ -69,18 +67,6 @@ def on_line(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], obje
         return said
 
     return install
-
-
-def status(stage: LocalStage, *options: str) -> str:
-    """What `make status` prints; its clients are cached, so it has a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "tools.status", "--stage", "local", *options],
-        cwd=REPOSITORY,
-        env=stage.aws.subprocess_environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 def interrupt() -> None:

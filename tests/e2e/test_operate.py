@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from local import REPOSITORY, totesys
+from local import totesys
 from shared.tables import TABLES
+from tests.helpers.runs.commands import status
 
 if TYPE_CHECKING:
     from local.stage import LocalStage
@@ -18,18 +17,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 REPLAY = {"replay": {"table": "payment", "from_row_id": 0, "to_row_id": 500}}
-
-
-def status(stage: LocalStage, *options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.status", "--stage", "local", *options],
-        cwd=REPOSITORY,
-        env=stage.aws.subprocess_environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
 
 
 def test_the_status_of_the_stage_is_what_has_landed(stage: LocalStage):

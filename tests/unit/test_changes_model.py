@@ -6,7 +6,6 @@ held against the real code: given the same answers, both make the same requests.
 
 from __future__ import annotations
 
-import sys
 from functools import cache, partial
 from itertools import islice
 
@@ -55,7 +54,6 @@ LONG_SCENARIOS = {
 
 
 def explore(program, scenario):
-    sys.setrecursionlimit(10_000)  # a schedule of some hundred steps is followed by recursion
     explorer = Explorer(program)
     return explorer, explorer.schedules(start(*scenario))
 
@@ -153,8 +151,6 @@ RESTORED = {
 
 
 def explore_lost(scenario, faults=frozenset()):
-    sys.setrecursionlimit(10_000)
-
     def programs(name):
         return restore(faults) if name in "RS" else run(name)
 
@@ -190,8 +186,6 @@ LONG_LOADS = {
 
 
 def explore_load(scenario, faults=frozenset()):
-    sys.setrecursionlimit(10_000)
-
     def programs(name):
         return work("VW".index(name) + scenario[2]) if name in "VW" else run(name, faults)
 

@@ -6,7 +6,6 @@ real code: given the same answers, both make the same requests.
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 
 import pytest
@@ -49,7 +48,6 @@ PROGRAMS = [run, functions]
 
 
 def explore(program, scenario):
-    sys.setrecursionlimit(10_000)  # a schedule of some hundred steps is followed by recursion
     explorer = Explorer(program)
     return explorer, explorer.schedules(start(*scenario))
 

@@ -6,7 +6,6 @@ once, and a schedule is found in which a row is lost or raised without it.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 import pytest
@@ -89,7 +88,6 @@ def programs(name, faults=frozenset()):
 
 
 def explore(scenario, faults=frozenset()):
-    sys.setrecursionlimit(10_000)
     explorer = Explorer(partial(programs, faults=faults), "CVDEW")
     return explorer, explorer.schedules(start(*scenario))
 
@@ -101,7 +99,6 @@ def explore_both_ways(scenario, faults=frozenset()):
 
 def explore_without_another(scenario, faults=frozenset()):
     """Let no reconciliation follow that could mend what the first ones have lost."""
-    sys.setrecursionlimit(10_000)
     explorer = Explorer(partial(programs, faults=faults), "CDE", deletes_are_known=False)
     return explorer, explorer.schedules(start(*scenario))
 

@@ -7,8 +7,6 @@ alone. While a claim is lost, they may fail, and name it. Each rule is left out 
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from tests.helpers.models import claim_programs
@@ -54,7 +52,6 @@ def load(name):
 
 
 def explore(scenario, program=load):
-    sys.setrecursionlimit(10_000)  # a schedule of some hundred steps is followed by recursion
     explorer = Explorer(program)
     return explorer, explorer.schedules(start(*scenario))
 
@@ -76,12 +73,7 @@ def test_each_row_lands_once_in_more_schedules(scenario, record_property):
 def heal_by_the_highest_key(at, stored):
     if stored is None and (objects := (yield ("list objects",))):
         at = claim_programs.latest(max(objects), (yield ("head", max(objects))))
-    while claimed := (yield ("read claim", at.row_id)):
-        rows = yield ("head", claimed)
-        if rows is None:
-            break
-        at = claim_programs.latest(claimed, rows)
-    return at, claimed
+    return (yield from heal_from_the_beginning(at, stored))
 
 
 def heal_past_a_hole(at, stored):

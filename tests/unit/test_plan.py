@@ -69,11 +69,13 @@ def test_a_billion_rows_fit_into_the_state_before_and_after_the_map():
         {"table": "payment", "workers": 1001},
         {"table": "payment", "workers": "8"},
         {"table": "payment", "workers": True},
+        {"table": "payment", "up_to": "5000", "above": 0},
+        {"table": "payment", "up_to": 5000},
     ],
     ids=repr,
 )
 def test_a_load_that_can_not_be_is_refused(asked):
-    with pytest.raises(EventError, match=r"To load a table|Unknown table|workers must be"):
+    with pytest.raises(EventError, match=r"To load a table|Unknown table|workers must be|up_to"):
         requested_load({"plan": asked})
 
 

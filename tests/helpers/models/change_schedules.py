@@ -15,6 +15,7 @@ is found in one step.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -288,6 +289,8 @@ class Explorer:
     def __post_init__(self) -> None:
         """Remember the next request of each history: replaying it anew each time is slow."""
         self._next_request = cache(self._replay)
+        # A schedule of some hundred steps is followed by recursion.
+        sys.setrecursionlimit(10_000)
 
     def schedules(self, state: State) -> int:
         """Return how many schedules begin at a state.

@@ -13,6 +13,7 @@ where it failed because a claim was lost, which is restored by then.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -184,6 +185,8 @@ class Explorer:
     def __post_init__(self) -> None:
         """Remember the next request of each history: replaying it anew each time is slow."""
         self._next_request = cache(self._replay)
+        # A schedule of some hundred steps is followed by recursion.
+        sys.setrecursionlimit(10_000)
         self._known_ends = cache(self._ends_known_by)
 
     def schedules(self, state: State) -> int:

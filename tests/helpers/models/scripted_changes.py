@@ -23,13 +23,12 @@ from services.ingestion import (
     claimed,
     comparing,
     ingest,
-    land,
     read_ahead,
     standing,
 )
 from services.ingestion import table as table_module
 from shared import declaration
-from shared.bucket import keys, position
+from shared.bucket import chain, keys, position
 from shared.errors import StateError
 from shared.postgres.survey import Survey
 from shared.snapshot import Mark
@@ -248,7 +247,7 @@ def requests_of_ingest(
     monkeypatch.setattr(standing, "read_survey", double.read_survey)
     monkeypatch.setattr(table_module, "heal_position", double.heal_position)
     monkeypatch.setattr(table_module, "follow_position", double.heal_position)
-    monkeypatch.setattr(land, "check_end", lambda *_: None)  # no claim of this model is lost
+    monkeypatch.setattr(chain, "check_end", lambda *_: None)  # no claim of this model is lost
     monkeypatch.setattr(claimed, "read_settled_parts", double.read_settled_parts)
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead.Reader, "reading_ahead", lambda *_: nullcontext())

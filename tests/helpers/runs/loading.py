@@ -18,6 +18,7 @@ from tests.helpers.faults.steps import on_every_step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from services.ingestion.loads import Outcome
     from tests.helpers.faults.steps import Step
     from tests.helpers.runs.place import Place
 
@@ -74,7 +75,11 @@ class Loading:
         """Finish, with time for about so many batches."""
         done = outcome({"finish": {"table": self.table, "items": list(items)}})
         limits = replace(self._limits(), seconds_left=calls(batches))
-        return self._call(finish_load, done, step, limits)
+
+        def finish(asked: Outcome, *rest: Any, **options: Any) -> dict[str, Any]:
+            return finish_load(asked, self.place.tables, *rest, **options)
+
+        return self._call(finish, done, step, limits)
 
     def run(self, step: Step | None = None, **options: int) -> dict[str, Any]:
         """Plan, land each item and finish."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import count
 
 import pytest
 
@@ -11,7 +12,8 @@ from services.ingestion.handler import lambda_handler
 from shared.bucket import keys
 from shared.bucket.planned import list_planned
 from shared.errors import ConfigError, LoadError, SourceError, SourceUnavailableError, StateError
-from shared.tables import Table
+from shared.postgres.cuts import read_cut
+from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.exactly_once import content
 from tests.helpers.runs.lambda_context import CONTEXT
@@ -181,6 +183,36 @@ def test_what_no_worker_could_read_is_refused_before_the_first_claim(place, load
     with pytest.raises(SourceError, match="design"):
         loading.plan()
     assert content(place.bucket) == {}
+
+
+def test_a_survey_that_fails_is_no_load_without_a_mark(place, loading, monkeypatch):
+    """A run does without a survey; after a load every row would be a change."""
+
+    def fail(*_, **__):
+        raise SourceUnavailableError("lock timeout")
+
+    monkeypatch.setattr("services.ingestion.standing.read_survey", fail)
+    with pytest.raises(SourceUnavailableError, match="'design' could not be surveyed"):
+        loading.plan()
+    assert content(place.bucket) == {}
+
+
+def test_a_table_that_is_declared_anew_between_two_cuts_is_planned_again(
+    place, loading, monkeypatch
+):
+    place.execute("ALTER TABLE design ADD note text")
+    cuts = count()
+
+    def cut(*asked):
+        if next(cuts) == 1:
+            place.execute("ALTER TABLE design DROP note")
+        return read_cut(*asked)
+
+    monkeypatch.setattr("services.ingestion.plan.read_cut", cut)
+    with pytest.raises(SourceUnavailableError, match="declared anew"):
+        loading.plan()
+    loading.run()
+    place.check()
 
 
 def test_personal_data_without_a_key_is_refused_before_the_first_claim(
@@ -393,4 +425,4 @@ def test_a_load_by_events(deployed, totesys, bucket, monkeypatch):
     assert {each["more"] for each in done} == {False}
     end = lambda_handler({"finish": {"table": "payment", "items": done}}, CONTEXT)
     assert (end["rows"], end["failed"]) == (300, 0)
-    Place(totesys, bucket, ["payment"], {}, with_changes=True).check()
+    Place(totesys, bucket, list(TABLES), {}, with_changes=True).check()

@@ -16,9 +16,19 @@ from shared.postgres.survey import read_survey
 from shared.tables import TABLES, Table
 from tests.helpers.oracle import landed
 from tests.helpers.oracle.contracts import contract_of
+from tests.helpers.runs.loading import Loading
 from tests.helpers.runs.place import Place
 
 WRITERS = 3
+NEW_DESIGN = """
+INSERT INTO design (design_name, file_location, file_name, last_updated)
+SELECT design_name, file_location, file_name, last_updated FROM design LIMIT 1"""
+_ORDER = """
+    staff_id, counterparty_id, units_sold, unit_price, currency_id, agreed_delivery_date,
+    agreed_payment_date, agreed_delivery_location_id, created_at, last_updated"""
+ORDER_OF_NEW_DESIGN = f"""
+INSERT INTO sales_order (design_id, {_ORDER})
+SELECT (SELECT max(design_id) FROM design), {_ORDER} FROM sales_order LIMIT 1"""
 SOME_TABLES = ("design", "staff", "department", "address")
 
 
@@ -239,3 +249,16 @@ def test_what_a_table_landed_before_it_failed_is_looked_for_behind_it(family):
         family.run(step)
     assert landed.ids(family.bucket, "child") == [1, 2]
     assert landed.ids(family.bucket, "parent") == [1, 2]
+
+
+def test_the_last_run_of_a_load_lands_what_its_rows_refer_to(totesys, bucket):
+    place = Place(totesys, bucket, list(TABLES), {})
+    place.run()
+    known = references(totesys.connect())
+    loading = Loading(place)
+    loading.table = "sales_order"
+    planned = loading.plan()
+    place.execute(NEW_DESIGN, ORDER_OF_NEW_DESIGN)
+    loading.finish([loading.land(item) for item in planned["items"]])
+    assert dangling(bucket, known) == []
+    place.check()
