@@ -6,22 +6,29 @@ A claim leads to the next one, see `shared.bucket.claims`. Keys are not in the o
 
 from __future__ import annotations
 
-from itertools import count, takewhile
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
 from shared.bucket.claims import create_claim, etag_of_claim, get_claim
 from shared.bucket.objects import damaged
+from shared.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from shared.bucket.bucket import Bucket
-    from shared.errors import StateError
     from shared.tables import Table
 
 # After so many steps from claim to claim the keys are listed: a page of 1,000 takes one request.
 LONG_WALK = 100
+_PARALLEL_READS = 10  # as many connections as a boto3 client keeps by default
+# So many claims are read ahead of the first of them: whoever follows the chain may stop there.
+_MOST_AHEAD = 1_000
 
 
 class Claimed(NamedTuple):
@@ -36,18 +43,38 @@ class Claimed(NamedTuple):
     is_listed: bool
 
 
-class _Listed(NamedTuple):
-    """A table's claims and objects, as they were listed.
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A table's claims and objects from an id on, as they were listed.
 
     Attributes:
-        named: the keys that claims name, by the ids they begin above, as far as that is known.
-        keys: the keys of all objects.
-        last: the highest id that a claim begins above.
+        starts: the ids that the claims begin above, ascending.
+        named: the keys that the claims name, by these ids, as far as they are known.
+        keys: the keys of the objects.
+        ends: the last ids of the objects.
     """
 
-    named: Mapping[int, str] = {}
+    starts: Sequence[int] = ()
+    named: dict[int, str] = field(default_factory=dict)
     keys: Collection[str] = ()
-    last: int = 0
+    ends: Collection[int] = ()
+
+    @property
+    def last(self) -> int:
+        """The highest id that a claim begins above."""
+        return self.starts[-1] if self.starts else 0
+
+    def ahead(self, row_id: int) -> Sequence[int]:
+        """Return which claims to read at once: the one above an id, and more that follow it.
+
+        They are unknown, and their batches have probably landed: an object ends where the next
+        claim begins. Others would be read for nothing, because the chain is mostly followed up to
+        the first batch that has not landed.
+        """
+        first = bisect_left(self.starts, row_id)
+        claims = pairwise(self.starts[first : first + _MOST_AHEAD])
+        ahead = takewhile(lambda it: it[0] not in self.named and it[1] in self.ends, claims)
+        return [start for start, _ in ahead]
 
 
 def follow_claims(
@@ -70,7 +97,9 @@ def follow_claims(
     listed = _Listed()
     for step in count():
         if step == most_steps:
-            listed = _list_chain(table, bucket)
+            listed = _list_chain(table, row_id, bucket)
+        if ahead := listed.ahead(row_id):
+            listed.named.update(_read_claims(table, ahead, bucket))
         key = listed.named.get(row_id) or get_claim(table, row_id, bucket)
         if key is None and row_id < listed.last:
             raise _lost_claim(table, row_id, keys.format_claim_key(table, listed.last), bucket)
@@ -153,22 +182,39 @@ def consecutive_keys(
         yield key
 
 
-def _list_chain(table: Table, bucket: Bucket) -> _Listed:
-    """List the claims and the objects; tell by the claims' ETags which objects they name.
+def _list_chain(table: Table, row_id: int, bucket: Bucket) -> _Listed:
+    """List the claims and the objects from an id on; tell by ETags which objects the claims name.
 
     What does not match has to be read: a claim whose object has not landed, or is lost, or that
-    was put back by hand.
+    was put back by hand; and every claim if a key of KMS encrypts the bucket.
     """
-    folder = keys.claim_folder(table)
-    claims = {_id_of(each.key): each.etag for each in bucket.list(folder) if _id_of(each.key) >= 0}
+    found = bucket.list(keys.claim_folder(table))
+    claims = {start: each.etag for each in found if (start := _id_of(each.key)) >= row_id}
     if not claims:
         return _Listed()
-    batches = set(filter(keys.is_data_key, bucket.keys(keys.data_folder(table))))
-    by_etag = {etag_of_claim(key): key for key in batches}
+    listed = filter(keys.is_data_key, bucket.keys(keys.data_folder(table)))
+    ends = {key: end for key in listed if (end := _id_of(key)) > row_id}
+    by_etag = {etag_of_claim(key): key for key in ends}
     named = {start: by_etag[etag] for start, etag in claims.items() if etag in by_etag}
     # A claim that leads back is not valid: reading it says so.
-    named = {start: key for start, key in named.items() if _id_of(key) > start}
-    return _Listed(named, batches, max(claims))
+    named = {start: key for start, key in named.items() if ends[key] > start}
+    return _Listed(sorted(claims), named, ends.keys(), {*ends.values()})
+
+
+def _read_claims(table: Table, starts: Sequence[int], bucket: Bucket) -> dict[int, str]:
+    """Read claims, some at once; return the keys that they name, by the ids they begin above.
+
+    One that is missing or not valid is left out: whoever follows the chain to it reads it again.
+    """
+
+    def read(start: int) -> str | None:
+        with suppress(StateError):
+            return get_claim(table, start, bucket)
+        return None
+
+    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+        read_keys = pool.map(read, starts)
+        return {start: key for start, key in zip(starts, read_keys, strict=True) if key}
 
 
 def _keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:

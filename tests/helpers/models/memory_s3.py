@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections import Counter
 from datetime import UTC, datetime
 from hashlib import md5
+from threading import Lock
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class MemoryS3:
         self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.before: Callable[[str], None] = lambda _: None
         self.requests = Counter[str]()
+        self._lock = Lock()
 
     def put(self, key: str, body: bytes, **metadata: str) -> bool:
         """Create an object; tell whether its key was free."""
@@ -87,7 +89,8 @@ class MemoryS3:
 
     def _ask(self, request: str) -> None:
         self.before(request)
-        self.requests[request.split()[0]] += 1
+        with self._lock:
+            self.requests[request.split()[0]] += 1
 
 
 def _etag(body: bytes) -> str:
