@@ -1,8 +1,9 @@
 """What lands rows, request by request: models of `ingest`, of the three functions, and of a load.
 
 Each is a generator that yields a request, and is sent its answer; see `interleavings`. They read
-like `table.py`, `land.py` and `shared/bucket/chain.py`. tests/unit/test_claims_model.py holds them
-against the code: given the same answers, both make the same requests.
+like `table.py`, `land.py`, `plan.py` and `shared/bucket/chain.py`. tests/unit/test_claims_model.py
+and tests/unit/test_holes_model.py hold them against the code, but for the workers: given the same
+answers, both make the same requests.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 NOTHING = Latest()
 # Runs with a smaller limit than others have to go beyond it where a larger batch was claimed.
 BATCH_ROWS = {"A": 2, "B": 1, "C": 2, "D": 2, "E": 2, "P": 1, "Q": 2}
+# Planners of whose calls each has time for one batch.
+ONE_BATCH_A_CALL = {"Q"}
 
 
 def run(name: str) -> Steps[None]:
@@ -78,7 +81,8 @@ def heal(at: Latest, stored: Latest | None) -> Steps[tuple[Latest, Key | None]]:
     objects: tuple[Key, ...] = ()
     last: Key | None = None
     if stored is None:
-        claims = dict((yield ("list claims",)))
+        listed = yield ("list claims",)
+        claims = {above: key for above, key in listed if above >= at.row_id}
         objects = (yield ("list objects",)) if claims else ()
     named = {above: key for above, key in claims.items() if key in objects}
     while True:
@@ -108,15 +112,22 @@ def land(
     while rows and rows[-1] > at.row_id:
         is_ours = False
         if not claimed:
-            if not is_end:
-                yield from look(at.row_id, highest and max(highest, rows[-1]))
-            claimed, is_ours = yield from claim(at.row_id, Key(rows[-1], name))
+            key = Key(rows[-1], name)
+            claimed, is_ours = yield from claim_batch(at.row_id, key, highest, is_end=is_end)
         is_end = is_ours
         if claimed.row_id > rows[-1]:
             return at, claimed, is_end
         at = yield from put(claimed, tuple(n for n in rows if at.row_id < n <= claimed.row_id))
         claimed = None
     return at, None, is_end
+
+
+def claim_batch(
+    row_id: int, key: Key, highest: int | None, *, is_end: bool
+) -> Steps[tuple[Key, bool]]:
+    if not is_end:
+        yield from look(row_id, highest and max(highest, key.row_id))
+    return (yield from claim(row_id, key))
 
 
 def look(row_id: int, highest: int | None) -> Steps[None]:
@@ -164,21 +175,49 @@ def save(at: Latest, stored: Latest | None) -> Steps[Latest | None]:
 
 
 def plan(name: str) -> Steps[None]:
-    """A planner claims all rows, one batch at a time; where somebody else's stands, it goes on."""
+    """A planner claims all rows up to the highest id; where somebody else's claim is, it goes on.
+
+    What else it reads of the source is left out: it is the same in every schedule.
+    """
     stored = yield ("read latest",)
-    at, claimed = yield from heal(stored or NOTHING, stored)
-    highest = yield ("look for news",)
-    row_id, is_end = (claimed or at).row_id, False
-    while True:
-        key = None if is_end else (yield ("read claim", row_id))
+    up_to = yield ("look for news",)
+    above = yield from find_end()
+    position = (stored or NOTHING).row_id
+    if above < position:
+        raise Damaged(above)
+    if above < up_to and not position:
+        yield ("read claim", 0)  # without it, the mark is saved
+    is_end = False
+    while above < up_to:
+        cut = yield ("read cut", above, up_to, BATCH_ROWS[name])
+        key, is_end = yield from claim_batch(above, Key(cut, name), up_to, is_end=is_end)
+        above = key.row_id
+        if above < up_to and name in ONE_BATCH_A_CALL:
+            is_end = yield from call_again()
+    yield ("read latest",)
+    yield from find_end()  # where it lists what is left to land
+
+
+def call_again() -> Steps[bool]:
+    """Go on in the next call; it knows how far this one came, not whether the chain ends there."""
+    yield ("call again",)
+    return False
+
+
+def find_end() -> Steps[int]:
+    """Return where the chain ends, by listings: behind the last claim."""
+    objects = yield ("list objects",)
+    claims = yield ("list claims",)
+    end = 0
+    if claims:
+        last, _ = max(claims)
+        key = yield ("read claim", last)
         if key is None:
-            rows = yield ("read rows", row_id, BATCH_ROWS[name])
-            if not rows:
-                return
-            if not is_end:
-                yield from look(row_id, max(highest, rows[-1]))
-            key, is_end = yield from claim(row_id, Key(rows[-1], name))
-        row_id = key.row_id
+            raise Damaged(last)
+        end = key.row_id
+    if any(key.row_id > end for key in objects):
+        raise Damaged(end)
+    return end
 
 
 def work(name: str) -> Steps[None]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 Request = tuple[Any, ...]
@@ -132,6 +132,10 @@ _READS: dict[str, Callable[..., Any]] = {
     "head": lambda world, key: next((len(r) for k, r in world.objects if k == key), None),
     "read claim": lambda world, above: dict(world.claims).get(above),
     "read settled rows": lambda world, above, to: world.rows(above, to),
+    "call again": lambda _: None,
+    "read cut": lambda world, above, up_to, limit: next(
+        islice(world.rows(above, up_to), limit - 1, None), up_to
+    ),
 }
 
 
@@ -348,14 +352,19 @@ class Explorer:
                 yield claim
 
     def _ends_known_by(self, name: str, history: tuple[Hashable, ...]) -> frozenset[int]:
-        """Return the ids above which a run knows, or knew, no claim."""
+        """Return the ids above which a run knows, or knew, no claim.
+
+        It has looked there, or has claimed the batch that ends there, in the same call.
+        """
         ends = set()
         for place, answer in enumerate(history):
             request = self._next_request(name, history[:place])
-            if request and request[0] == "read claim" and answer is None:
-                ends.add(request[1])
+            if request and request[0] == "look for claims":
+                ends.add(request[1] - 1)
             if request and request[0] == "create claim" and answer:
                 ends.add(request[2].row_id)
+            if request and request[0] == "call again":
+                ends.clear()
         return frozenset(ends)
 
     def _changes_of_rows(self, state: State) -> Iterator[tuple[Any, State]]:

@@ -1,7 +1,8 @@
 """The real code, answered from a script: which request it makes next, given the answers so far.
 
-Stands between `ingest` and both boto3 and the database, and speaks the language of
-`tests.helpers.models.interleavings`, so that the model can be held against the code.
+Stands between the code and both boto3 and the database, and speaks the language of
+`tests.helpers.models.interleavings`, so that the models can be held against the code: `ingest`, the
+three functions, and `plan_load`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from services.ingestion import (
     claimed,
     get_latest_id,
     ingest,
+    plan,
     read_ahead,
     standing,
     write_table_data,
 )
+from services.ingestion.loads import Load
 from shared.bucket import keys
 from shared.bucket.claims import etag_of_claim
 from shared.errors import IngestionError, StateError
@@ -177,6 +180,11 @@ class Double(Script):
         for part in ([], [*rows]):
             yield batch_of(pd.DataFrame({table.id_column: part}, dtype="int64"))
 
+    def read_cut(
+        self, _description: Description, _connection: Any, above: int, up_to: int, rows: int, _: int
+    ) -> int:
+        return int(self.ask("read cut", above, up_to, rows))
+
 
 def maximal(histories: Iterable[History]) -> Iterator[History]:
     """Yield the histories that are not the beginning of another one."""
@@ -205,7 +213,7 @@ def requests_of_ingest(
     monkeypatch.setattr(claimed, "read_settled_parts", double.read_settled_parts)
     monkeypatch.setattr(read_ahead, "new_rows", double)
     monkeypatch.setattr(read_ahead, "ThreadPoolExecutor", Immediately)
-    monkeypatch.setattr(standing, "read_survey", double.read_survey)
+    _answer_where_it_stands(double, monkeypatch)
     monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
     limits = Limits(batch_rows, without_changes=(TABLE.name,))
     with suppress(Unanswered, IngestionError):
@@ -226,7 +234,52 @@ def requests_of_functions(
     return double.requests
 
 
-TIMESTAMPS = {name: f"2024-01-01T00-00-0{number}" for number, name in enumerate("ABCDE")}
+def requests_of_plan(
+    name: str,
+    batch_rows: int,
+    answers: Sequence[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    one_batch_a_call: bool,
+) -> list[Request]:
+    """Return the requests of the calls that plan a load, as above."""
+    double, made_before = Double(answers), 0
+    nothing = batch_of(pd.DataFrame({TABLE.id_column: []}, dtype="int64"))
+    for function, answer in (
+        ("read_description", nothing.description),
+        ("read_capacities", ()),
+        ("read_settled_rows", nothing),
+        ("wait_for_writers", (set(), 0.0)),
+    ):
+        monkeypatch.setattr(plan, function, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(plan, "read_cut", double.read_cut)
+    _answer_where_it_stands(double, monkeypatch)
+    monkeypatch.setattr(keys, "timestamp_now", lambda: TIMESTAMPS[name])
+
+    def seconds_left() -> float:
+        made = (request[0] for request in double.requests[made_before:])
+        return 0.0 if one_batch_a_call and "create claim" in made else 1.0
+
+    limits = Limits(batch_rows, without_changes=(TABLE.name,), seconds_left=seconds_left)
+    load = Load(TABLE.name, workers=1)
+    with suppress(Unanswered, StateError):
+        while True:
+            said = plan.plan_load(load, double, None, "bucket", limits)  # type: ignore[arg-type]
+            if not said["more"]:
+                break
+            double.ask("call again")
+            made_before = len(double.requests)
+            load = Load(TABLE.name, 1, said["up_to"], said["above"])
+    return double.requests
+
+
+def _answer_where_it_stands(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "read_survey", double.read_survey)
+    # Where rows were deleted, the highest id is read again, for a warning.
+    monkeypatch.setattr(standing, "read_highest_ids_or_none", lambda *_: {})
+
+
+TIMESTAMPS = {name: f"2024-01-01T00-00-0{number}" for number, name in enumerate("ABCDEPQ")}
 _MAKERS = {timestamp: name for name, timestamp in TIMESTAMPS.items()}
 _LATESTS: dict[str | None, Latest | None] = {None: None}
 
