@@ -133,10 +133,11 @@ def _announce(load: Load | None, options: argparse.Namespace) -> None:
 
 def _report(ended: Ended, load: Load, options: argparse.Namespace) -> int:
     if options.json:
-        print(json.dumps({"execution": load.execution} | asdict(ended), indent=1))
+        said = {"execution": load.execution, "batches": load.batches} | asdict(ended)
+        print(json.dumps(said, indent=1))
     if ended.status != "SUCCEEDED":
         sys.exit(load_failed(ended, _command(options)))
-    result = loaded(ended.output)
+    result = loaded(ended.output, load.batches)
     if options.json:
         _to_stderr("\n".join(result.notes))
         return 0

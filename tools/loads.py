@@ -83,6 +83,11 @@ class Load:
         self._map_run: str | None = None
         self._batches = self._items = 0
 
+    @property
+    def batches(self) -> int:
+        """How many batches it had to land when it was planned; 0 as long as that is not known."""
+        return self._batches
+
     def look(self) -> tuple[LoadStatus, Ended | None]:
         """Return how far the load is, and how it ended if it has.
 

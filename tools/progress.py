@@ -27,7 +27,7 @@ MOST_FAILURES: Final = 20
 _CLAIMED, _LANDED = "Batches of a load claimed", "Batches of a load landed"
 _PHASES: Final = {
     PLANNING: "planning: the batches are claimed, one after the other",
-    FINISHING: "all batches are done; a last run lands what is new",
+    FINISHING: "the workers are done; a last run lands what they left, and what is new",
 }
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 

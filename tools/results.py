@@ -54,8 +54,9 @@ _RESTORED: Final = {
 }
 _LOADED: Final = {
     "table": "table",
-    "batches": "batches",
-    "rows": "rows",
+    "batches": "planned",
+    "by workers": "batches",
+    "rows by workers": "rows",
     "failed workers": "failed",
     "rows of the last run": "run_rows",
     "changes": "changes",
@@ -172,21 +173,33 @@ def restored(answer: Mapping[str, Any], bucket_name: str) -> Result:
     return Result(_lines(_RESTORED, [done]), [note])
 
 
-def loaded(output: Mapping[str, Any]) -> Result:
-    """Return what a load has landed, and the run at its end."""
+def loaded(output: Mapping[str, Any], planned: int) -> Result:
+    """Return what a load that succeeded has landed, and the run at its end.
+
+    Args:
+        output: of the load.
+        planned: how many batches it had to land; so many have landed.
+    """
     run = output["run"]["tables"][output["table"]]
-    notes = [f"Landed: {output['rows']:,} rows in {output['batches']:,} batches."]
+    rows, batches = output["rows"], output["batches"]
+    notes = [f"Landed: {rows:,} rows in {batches:,} batches."]
+    if batches != planned:  # how many rows the others have, nobody has counted
+        notes = [
+            f"Landed: {planned:,} batches. Its workers landed {batches:,} of them, with {rows:,} "
+            "rows; the others were landed by runs, or by calls of workers that failed later."
+        ]
     if output["failed"]:
         notes.append(
-            f"{output['failed']} workers failed. The last run has landed what they left; the ERROR "
-            "and WARNING lines in the log say why they failed."
+            f"{output['failed']} workers failed. What they left was landed by runs; the ERROR and "
+            "WARNING lines in the log say why they failed."
         )
     if output["run"]["more"]:
         notes.append(
             "A backlog is left, of rows that came while the load was under way, or of changes. The "
             "next tick continues with it."
         )
-    return Result(_lines(_LOADED, [run | output | {"run_rows": run["rows"]}]), notes)
+    said = run | output | {"planned": planned, "run_rows": run["rows"]}
+    return Result(_lines(_LOADED, [said]), notes)
 
 
 def what_failed(answer: object, function_name: str, function: str) -> str:

@@ -49,7 +49,8 @@ def finish_load(
 
     Returns:
         `rows` and `batches` that the workers landed, how many items `failed`, and the result of the
-        run in `run`.
+        run in `run`. They lack what runs have landed of the load, and what a worker's call landed
+        before it failed.
 
     Raises:
         LoadError: batches are left.
@@ -58,10 +59,11 @@ def finish_load(
     """
     run = ingest(tables, client, connection, bucket_name, limits, hash_key=hash_key)
     _refuse_unlanded(outcome, Bucket(client, bucket_name))
+    items = [*outcome.landed, *outcome.failed]
     summary = {
         "table": outcome.table,
-        "rows": sum(each.rows for each in outcome.landed),
-        "batches": sum(each.batches for each in outcome.landed),
+        "rows": sum(each.rows for each in items),
+        "batches": sum(each.batches for each in items),
         "failed": len(outcome.failed),
     }
     logger().info("Load finished", extra=summary)

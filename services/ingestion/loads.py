@@ -52,8 +52,8 @@ class Item:
         table: the table's name.
         above: the id that the first of the batches begins above.
         up_to: the last id of the last one.
-        rows: how many rows of the item have landed so far.
-        batches: how many batches they are.
+        rows: how many rows its calls have landed so far, as far as these did not fail.
+        batches: in how many batches.
     """
 
     table: str
@@ -70,7 +70,7 @@ class Outcome:
     Attributes:
         table: the table's name.
         landed: those whose batches have landed.
-        failed: those whose worker failed, from the batch it was at.
+        failed: those whose worker failed, from where the call began that failed.
         errors: the names of their errors.
     """
 
@@ -116,7 +116,8 @@ def requested_item(event: Mapping[str, Any]) -> Item:
 def outcome(event: Mapping[str, Any]) -> Outcome:
     """Return what became of the items, by `{"finish": {"table": "payment", "items": [...]}}`.
 
-    The items are what the workers returned; of one that failed, the item with its `error`.
+    The items are what the workers returned; of one that failed, what its last call began with, and
+    its `error`.
 
     Raises:
         EventError: the table is unknown.

@@ -110,7 +110,8 @@ def test_a_load_is_followed_to_its_end_with_the_rights_that_the_page_names(
     assert re.search(r" INFO  Batches of a load claimed: table=sales_order workers=2 ", said)
     assert f"Landed: {ROWS:,} rows in {ROWS // BATCH_ROWS} batches." in said
     [row] = re.findall(r"^sales_order .*$", said, re.MULTILINE)
-    assert row.split()[:4] == ["sales_order", str(ROWS // BATCH_ROWS), f"{ROWS:,}", "0"]
+    batches = str(ROWS // BATCH_ROWS)
+    assert row.split()[:5] == ["sales_order", batches, batches, f"{ROWS:,}", "0"]
     assert equal(stage_with_rows)
 
 
@@ -176,4 +177,5 @@ def test_for_machines_the_answer_alone_is_on_standard_output(
     said = json.loads(printed.out)
     assert (said["status"], said["output"]["rows"], said["error"]) == ("SUCCEEDED", ROWS, "")
     assert ":local-load:sales_order-" in said["execution"]
+    assert said["batches"] == ROWS // BATCH_ROWS
     assert "Loading sales_order of local" in printed.err

@@ -19,6 +19,7 @@ from services.ingestion.plan import MOST_ITEMS, pack
 from shared.bucket.planned import Planned
 from shared.errors import EventError
 from shared.tables import TABLES
+from tests.helpers.oracle.pages import blocks, page, section
 from tools import load, progress
 from tools.loads import (
     ENDED,
@@ -90,7 +91,7 @@ def test_a_load_is_planning_landing_finishing_and_ended():
     states.is_mapped = True
     assert found.look()[0].phase == LANDING
     states.run["itemCounts"]["succeeded"] = 2
-    assert (found.look()[0].batches, found.look()[0].done) == (3, 2)
+    assert (found.look()[0].batches, found.look()[0].done, found.batches) == (3, 2, 3)
     states.run = {"status": "SUCCEEDED", "itemCounts": {"succeeded": 3}}
     assert found.look()[0].phase == FINISHING
     states.end("SUCCEEDED", output='{"rows": 7}')
@@ -187,7 +188,7 @@ def test_batches_rows_a_second_and_the_time_left_are_said_from_time_to_time(
         "planning: the batches are claimed, one after the other",
         "1,000 of 2,000 batches",
         "1,010 of 2,000 batches, 5,000 rows a second, 1 h 22 min left",
-        "all batches are done; a last run lands what is new",
+        "the workers are done; a last run lands what they left, and what is new",
     ]
 
 
@@ -290,15 +291,41 @@ def output(**more: object) -> dict[str, Any]:
 
 
 def test_a_load_that_succeeded_says_what_it_landed_and_what_its_last_run_did():
-    result = loaded(output())
+    result = loaded(output(), 20)
     assert [line.split() for line in result.lines[1:]] == [
-        ["payment", "20", "2,000", "0", "12", "3", "2,012", "0"]
+        ["payment", "20", "20", "2,000", "0", "12", "3", "2,012", "0"]
     ]
     assert result.notes == ["Landed: 2,000 rows in 20 batches."]
     with_more = {"tables": {"payment": RUN}, "rows": 12, "more": True}
-    _, failed, more = loaded(output(failed=2, run=with_more)).notes
-    assert failed.startswith("2 workers failed. The last run has landed what they left")
+    _, failed, more = loaded(output(failed=2, run=with_more), 20).notes
+    assert failed.startswith("2 workers failed. What they left was landed by runs")
     assert more.startswith("A backlog is left")
+
+
+def test_what_the_workers_did_not_count_is_said_without_rows():
+    """Ticks have landed it meanwhile, or the last run, or a call that failed later."""
+    result = loaded(output(), 25)
+    assert result.lines[1].split()[:4] == ["payment", "25", "20", "2,000"]
+    [note] = result.notes
+    assert note.startswith(
+        "Landed: 25 batches. Its workers landed 20 of them, with 2,000 rows; the"
+    )
+
+
+def test_the_page_shows_what_is_said():
+    [shown, *_] = [
+        each
+        for each in blocks(section(page("docs/operating.md"), "Load a large table"), "")
+        if each.startswith("Loading payment of prod")
+    ]
+    heard: list[str] = []
+    following = Progress(lambda line, _level: heard.append(line.strip()))
+    for phase in (PLANNING, LANDING, FINISHING):
+        following.show(status(phase), 0)
+    ended = loaded(output(rows=999_400_000, batches=19_988), 20_000).notes[0]
+    planning, landing, finishing = without_time(heard)
+    for line in (planning, landing.replace("2,000", "20,000"), finishing, ended):
+        assert line in shown
 
 
 def function_error(name: str, message: str) -> str:

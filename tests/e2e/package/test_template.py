@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from services.ingestion.handler import Settings
+from services.ingestion.loads import Item
 from services.reconciliation.handler import Settings as ReconciliationSettings
 from tests.e2e.package.packaged import REPOSITORY, SWITCHED, role_of
 from tests.e2e.package.transient import transient_errors
@@ -201,7 +203,7 @@ def test_each_item_of_a_load_has_an_execution_of_its_own_and_stops_no_other(prod
         {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Failed"}
     ]
     kept = items["States"]["Failed"]["Parameters"]
-    assert kept.keys() == {"table.$", "above.$", "up_to.$", "error.$"}
+    assert kept.keys() == {f"{each.name}.$" for each in fields(Item)} | {"error.$"}
     assert kept["error.$"] == "$.failure.Error"  # not its Cause, which may have 32 KB
 
 

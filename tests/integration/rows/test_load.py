@@ -379,6 +379,16 @@ def test_what_no_worker_and_no_run_has_landed_fails_the_load(place, loading):
     place.check()
 
 
+def test_what_a_worker_landed_in_calls_before_it_failed_is_counted(place, loading):
+    *others, last = loading.plan()["items"]
+    whole = {"table": "design", "above": 0, "up_to": others[-1]["up_to"]}
+    first = loading.land_once(whole, batches=4)
+    loading.land_once(first, batches=2)  # and fails then, so what it returns gets lost
+    done = loading.finish([first | {"error": "Sandbox.Timedout"}, loading.land(last)])
+    assert (done["failed"], done["rows"], done["batches"]) == (1, 50, 5)
+    place.check()
+
+
 def test_what_the_last_run_has_landed_fails_nothing(place, loading):
     *others, last = loading.plan()["items"]
     done = loading.finish([*map(loading.land, others), failing(last)])
