@@ -26,6 +26,7 @@ from shared.contracts import schema
 from shared.contracts.values import column_faults
 from shared.errors import PipelineError
 from shared.personal import PersonalData
+from shared.postgres.categories import plain
 from shared.postgres.credentials import get_credentials
 from shared.postgres.refusals import database_errors
 from shared.postgres.session import connect
@@ -133,11 +134,10 @@ def make(
     dropped = frozenset(name for name, form in forms.items() if form == "drop")
     personal = PersonalData(dropped, frozenset(forms) - dropped)
     batch = read_new_rows(Table(table), 0, connection, ROWS, wait_seconds=0, personal=personal)
+    values = plain(batch.source)
     with database_errors(f"Reading the enums of {table!r}"):
         properties = {
-            each.name: _property(
-                each, batch.source.get(each.name), _labels(table, each, connection)
-            )
+            each.name: _property(each, values.get(each.name), _labels(table, each, connection))
             for each in batch.description.columns
         }
     for name, form in forms.items():

@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from services.ingestion.comparing import Comparing
 from shared.bucket import changes
 from shared.bucket.changes import Scan
@@ -24,6 +22,7 @@ from shared.jsonlines import render
 from shared.lines import NO_LINES
 from shared.postgres import versions
 from shared.postgres.catalogue import read_description
+from shared.postgres.categories import together
 from shared.postgres.reader import BATCH_BYTES, read_batch
 from shared.postgres.refusals import database_errors
 from shared.snapshot import break_between
@@ -207,8 +206,8 @@ class ChangeScan:
 
     def _fits(self, batch: Batch, batch_rows: int) -> bool:
         """Tell whether a batch fits into one object with the rows found so far."""
-        together = [*self._found, batch]
-        rows, size = sum(len(each.rows) for each in together), sum(each.size for each in together)
+        found = [*self._found, batch]
+        rows, size = sum(len(each.rows) for each in found), sum(each.size for each in found)
         return rows <= batch_rows and size <= BATCH_BYTES
 
     def _put(self) -> None:
@@ -217,7 +216,7 @@ class ChangeScan:
         has_left_out = self._comparing is not None and self._comparing.has_left_out
         if self.over or not (found or has_left_out):
             return
-        lines = render(pd.concat(found, ignore_index=True)) if found else NO_LINES
+        lines = render(together(found)) if found else NO_LINES
         put = changes.put_changes(self._state, lines, self._begun().mark, self._bucket)
         repeated, self._found, self._found_repeated = self._found_repeated, [], 0
         if put is None:

@@ -27,13 +27,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pg8000.native import identifier
 
 from services.ingestion.writers import describe, wait_for_writers
 from shared.contracts.contract import personal_data
 from shared.personal import NONE
 from shared.postgres.catalogue import read_description
+from shared.postgres.categories import plain, together
 from shared.postgres.proof import PROOF, prove
 from shared.postgres.reader import Batch, read_batch
 from shared.postgres.refusals import database_errors
@@ -44,6 +44,7 @@ from shared.telemetry import logger
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import pandas as pd
     from pg8000.native import Connection
 
     from services.ingestion.writers import Writer
@@ -101,9 +102,10 @@ def get_table_data(
     """
     asked = Table(table)
     personal = personal_data(asked, hash_key)
-    return read_new_rows(
+    batch = read_new_rows(
         asked, row_id, connection, limit, wait_seconds=wait_seconds, personal=personal
-    ).rows
+    )
+    return plain(batch.rows)
 
 
 def read_new_rows(
@@ -177,7 +179,7 @@ def _fill(batch: Batch, gaps: Gaps, connection: Connection, limit: int | None) -
     late = read_rows(batch.description, connection, _IN_GAPS, limit, firsts=firsts, lasts=lasts)
     filled, id_column = batch, batch.description.table.id_column
     if len(late.frame):
-        rows = pd.concat([batch.source, late.frame]).sort_values(id_column, ignore_index=True)
+        rows = together([batch.source, late.frame]).sort_values(id_column, ignore_index=True)
         filled = replace(batch, source=rows)
     if late.more:
         filled = _up_to(filled, late.frame[id_column].iloc[-1])

@@ -13,13 +13,13 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from shared.contracts.schema import BOUNDS, TIMESTAMP, TIMESTAMP_UTC, fault, rules, types
 from shared.jsonlines import to_json, to_json_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pandas as pd
 
     from shared.contracts.schema import Schema
 
@@ -44,6 +44,9 @@ def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
     None if only the whole column is such a sample.
     """
     keywords = rules(schema).keys() - {"type"}
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        nulls = [None] * bool(column.hasnans)
+        return _sample_of_objects([*column.cat.categories, *nulls], keywords, types(schema))
     if column.dtype == object:
         return _sample_of_objects(column.tolist(), keywords, types(schema))
     if schema.items() >= TIMESTAMP.items() or schema.items() >= TIMESTAMP_UTC.items():

@@ -17,6 +17,8 @@ The type of a frame's column, by the type of the column in PostgreSQL:
     json, jsonb, arrays     `Json`: text that is JSON already
     bytea                   base64 text
     all others              text as PostgreSQL spells it
+
+Short values that are repeated may be categories of these types: see `shared.postgres.categories`.
 """
 
 from __future__ import annotations
@@ -253,7 +255,7 @@ _OTHER_STRING = _STRING._replace(rendering="to_json({c}) #>> '{{}}'")
 _JSON = _joined(r"E'\x1f'", decoding.embedded, "{c}::text")
 _ARRAY = _JSON._replace(rendering="to_json({c})::text")
 _FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.floats)
-_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.decimals)
+_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.decimals_of_one_scale)
 _KINDS = {
     "int2": _packed("int2send", ">i2", decoding.integers),
     "int4": _packed("int4send", ">i4", decoding.integers),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from shared.jsonlines import Json
+from shared.postgres.categories import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,12 @@ def decimals(text: str | None) -> pd.Series[Any]:
     return _objects(_numbers(text, Decimal))
 
 
+def decimals_of_one_scale(text: str | None) -> Any:
+    """Return what `decimals` does; if they are repeated, as categories."""
+    found = repeated(text or "", ",", lambda each: Decimal(each) if each else None)
+    return decimals(text) if found is None else found
+
+
 def floats(text: str | None) -> Any:
     """Return floats of numbers joined by commas; nothing between two is a NULL."""
     values = _numbers(text, float)
@@ -100,8 +107,11 @@ def floats(text: str | None) -> Any:
     return np.array(values, np.float64)
 
 
-def separated(text: str | None) -> pd.Series[Any]:
-    """Return texts that a separator parts; there is no NULL."""
+def separated(text: str | None) -> Any:
+    """Return texts that a separator parts, as categories if they are repeated; there is no NULL."""
+    found = repeated(text or "", "\x1f", str)
+    if found is not None:
+        return found
     return _objects([] if text is None else text.split("\x1f"))
 
 

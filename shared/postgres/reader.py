@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from shared.hashes import landed_rows
 from shared.personal import NONE
 from shared.postgres.catalogue import read_description
+from shared.postgres.categories import together
 from shared.postgres.columns import has_rendered
 from shared.postgres.refusals import database_errors
 from shared.postgres.statement import STATEMENT_BYTES, read_rows
@@ -26,6 +25,7 @@ from shared.postgres.versions import below_xmin
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import pandas as pd
     from pg8000.native import Connection
 
     from shared.personal import PersonalData
@@ -197,8 +197,7 @@ def read_batch(
         size, more = size + found.size, found.more
         if limit is not None and size >= BATCH_BYTES:
             break
-    together = pd.concat(frames, ignore_index=True) if frames[1:] else frames[0]
-    return Batch(description, together, size, more)
+    return Batch(description, together(frames), size, more)
 
 
 def _statements(

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.jsonlines import Json, to_json_lines
@@ -136,11 +136,33 @@ def test_whole_numbers_of_one_width_and_of_many(numbers):
     assert values(pd.Series(numbers, dtype="int64")) == list(map(str, numbers))
 
 
-@given(st.lists(st.datetimes(), min_size=1), st.booleans())
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-20, 20_000)))
+@example([None])
+@example([7, None])
+@example([-(2**63), 2**63 - 1, 0, None])
+def test_whole_numbers_and_nulls(numbers):
+    expected = ["null" if number is None else str(number) for number in numbers]
+    assert values(pd.Series(numbers, dtype="Int64")) == expected
+
+
+@given(st.lists(st.none() | st.booleans()))
+def test_booleans(flags):
+    expected = [{None: "null", True: "true", False: "false"}[flag] for flag in flags]
+    assert values(pd.Series(flags, dtype="boolean")) == expected
+    sure = [flag for flag in flags if flag is not None]
+    assert values(pd.Series(sure, dtype=bool)) == [text for text in expected if text != "null"]
+
+
+@given(st.lists(st.none() | st.datetimes(), min_size=1), st.booleans())
+@example([None], True)
+@example([None, datetime.min, datetime.max], False)
 def test_moments(moments, in_utc):
     column = pd.Series(np.array(moments, "datetime64[us]"))
     end = "+00:00" if in_utc else ""
-    expected = [f'"{moment.isoformat(timespec="microseconds")}{end}"' for moment in moments]
+    expected = [
+        f'"{moment.isoformat(timespec="microseconds")}{end}"' if moment else "null"
+        for moment in moments
+    ]
     assert values(column.dt.tz_localize(UTC) if in_utc else column) == expected
 
 
@@ -148,6 +170,29 @@ def test_moments(moments, in_utc):
 def test_texts_that_come_up_again_and_again(texts, rows):
     column = pd.Series([texts[row % len(texts)] for row in range(rows)], dtype=object)
     assert [json.loads(text) for text in values(column)] == column.tolist()
+
+
+@given(st.lists(st.none() | st.text(), min_size=1, max_size=20), st.booleans())
+def test_categories(texts, are_long):
+    texts = [text and text * 100 if are_long else text for text in texts]
+    column = pd.Series(texts * 3, dtype="category")
+    assert [json.loads(text) for text in values(column)] == texts * 3
+
+
+def test_short_and_long_values_side_by_side():
+    """Records and texts alternate, in groups of different sizes."""
+    rows = 9_000
+    frame = pd.DataFrame(
+        {
+            "id": range(rows),
+            "text": [f"{row}" * (row % 40) for row in range(rows)],
+            "other": ["é"] * rows,
+            "kind": pd.Categorical(["a", "b", "c"] * (rows // 3)),
+            "flag": [True, False, False] * (rows // 3),
+        }
+    )
+    lines = to_json_lines(frame).decode().splitlines()
+    assert [json.loads(line) for line in lines] == frame.to_dict("records")
 
 
 def test_equal_texts_of_different_types_are_not_mixed_up():

@@ -167,3 +167,39 @@ def test_rows_of_one_id_are_never_parted(database, monkeypatch, type_, limit, st
         batch = read_new_rows(Table("thing"), found[-1] if found else 0, reader, limit)
         found += batch.ids.tolist()
     assert found == ids
+
+
+REPEATED = """
+CREATE TYPE mood AS ENUM ('glad', 'sad');
+CREATE TABLE repeated (
+    repeated_id serial PRIMARY KEY, price numeric(10,2) NOT NULL, discount numeric(5,3),
+    anything numeric NOT NULL, day date NOT NULL, mood mood NOT NULL, name text NOT NULL,
+    size char(9) NOT NULL, label varchar(20) NOT NULL, flag boolean
+);
+INSERT INTO repeated (price, discount, anything, day, mood, name, size, label, flag)
+SELECT
+    n % 7 * 1.1, nullif(n % 3, 0) / 8.0, (ARRAY[1, 1.0, 1.00, 'NaN'])[n % 4 + 1],
+    date '2024-02-28' + n % 5, (ARRAY['glad', 'sad'])[n % 2 + 1]::mood,
+    (ARRAY['', 'é', E'\\x1e', 'Zoë Müller-Ödön', repeat('€', 5), repeat('€', 6)])[n % 6 + 1],
+    (ARRAY['S', ' M ', 'é'])[n % 3 + 1], 'label ' || n % (1 + n / 5000 * 4999),
+    nullif(n % 2, 0)::bool
+FROM generate_series(1, 12000) AS n
+"""
+
+
+def test_repeated_values_land_as_others_do(database, monkeypatch):
+    """As categories in some statements, as objects in others, and everywhere as objects."""
+    writer, reader = database.connect(), database.connect("reader")
+    for statement in REPEATED.split(";"):
+        writer.run(statement)
+    table = Table("repeated")
+    found = read_new_rows(table, 0, reader).rows
+    kinds = {name for name, kind in found.dtypes.items() if kind == "category"}
+    assert kinds == {"price", "discount", "day", "mood"}
+    written = to_json_lines(found)
+    assert "category" not in get_table_data("repeated", 0, reader).dtypes.tolist()
+    assert to_json_lines(get_table_data("repeated", 0, reader)) == written
+    monkeypatch.setattr("shared.postgres.categories._FEWEST", 10**9)
+    found = read_new_rows(table, 0, reader).rows
+    assert "category" not in found.dtypes.tolist()
+    assert to_json_lines(found) == written
