@@ -188,7 +188,8 @@ class ChangeScan:
                 table, connection, self._personal
             )
             changed = versions.changed_rows(since)
-            batch = read_batch(self._description, connection, changed, above, batch_rows, last=last)
+            bounds = {"last": last}
+            batch = read_batch(self._description, connection, changed, above, batch_rows, bounds)
         last = batch.last_id if batch.more else last
         repeated = (
             versions.read_repeated(table, connection, above, last, since)

@@ -116,15 +116,16 @@ def read_new_rows(
     *,
     wait_seconds: float = WRITER_WAIT_SECONDS,
     personal: PersonalData = NONE,
+    after: Batch | None = None,
 ) -> Batch:
-    """Return the rows that `get_table_data` returns, as a `Batch`.
+    """Return the rows that `get_table_data` returns, as a `Batch`; for `after` see `read_batch`.
 
     Raises:
         SourceError, SourceUnavailableError: see `get_table_data`.
     """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection, personal)
-        batch = read_batch(description, connection, _ABOVE, int(row_id), limit)
+        batch = read_batch(description, connection, _ABOVE, int(row_id), limit, after=after)
         batch = replace(batch, lacks_ids=_lacks_ids(description, connection))
         because = description.broken_assumption or _off_step(description, row_id, batch.ids)
         if because:

@@ -91,7 +91,7 @@ class Reader:
         table, personal = batch.description.table, batch.description.personal
         row_id = batch.last_id
         with _switching_often(), ThreadPoolExecutor(1) as thread:
-            read = thread.submit(self._read, table, row_id, personal, 0.0)
+            read = thread.submit(self._read, table, row_id, personal, 0.0, batch)
             self._ahead = _Ahead(table, row_id, read)
             yield
 
@@ -101,7 +101,12 @@ class Reader:
             self._ahead = None
 
     def _read(
-        self, table: Table, row_id: int, personal: PersonalData, wait_seconds: float
+        self,
+        table: Table,
+        row_id: int,
+        personal: PersonalData,
+        wait_seconds: float,
+        after: Batch | None = None,
     ) -> Batch:
         return new_rows.read_new_rows(
             table,
@@ -110,6 +115,7 @@ class Reader:
             self.batch_rows,
             wait_seconds=wait_seconds,
             personal=personal,
+            after=after,
         )
 
 

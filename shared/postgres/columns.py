@@ -215,8 +215,8 @@ def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Ki
 
     value = f"{send}({{c}})"
     value_or_null = rf"coalesce('\x01'::bytea || {value}, '\x{'00' * record.itemsize}')"
-    any_value = _Codec(f"encode(string_agg({value_or_null}, ''), 'hex')", careful)
-    return _Kind(_Codec(f"encode(string_agg({value}, ''), 'hex')", quick), any_value, any_value)
+    any_value = _Codec(f"encode(string_agg({value_or_null}, NULL), 'hex')", careful)
+    return _Kind(_Codec(f"encode(string_agg({value}, NULL), 'hex')", quick), any_value, any_value)
 
 
 _SHORT_DIGITS = 40

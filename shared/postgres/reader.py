@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from shared.hashes import landed_rows
@@ -111,8 +112,8 @@ def read_settled_rows(
     """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection, personal)
-        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
-        return read_batch(description, connection, _RANGE, limit=limit, **bounds)
+        bounds = {"to_row_id": int(to_row_id)}
+        return read_batch(description, connection, _RANGE, int(row_id), limit, bounds)
 
 
 def read_settled_parts(
@@ -149,9 +150,8 @@ def read_old_rows(
     """
     with database_errors(f"Reading {table.name!r}"):
         description = read_description(table, connection, personal)
-        bounds = {"row_id": int(row_id), "to_row_id": int(to_row_id)}
-        old = f"{_RANGE} AND {below_xmin(mark)}"
-        return read_batch(description, connection, old, limit=limit, **bounds)
+        bounds, old = {"to_row_id": int(to_row_id)}, f"{_RANGE} AND {below_xmin(mark)}"
+        return read_batch(description, connection, old, int(row_id), limit, bounds)
 
 
 def read_rows_of(
@@ -174,7 +174,9 @@ def read_batch(
     rows_sql: str,
     row_id: int,
     limit: int | None = None,
-    **bounds: int,
+    bounds: Mapping[str, int] = MappingProxyType({}),
+    *,
+    after: Batch | None = None,
 ) -> Batch:
     """Read the rows above an id: about `limit`, fewer if they are large; all if it is None.
 
@@ -185,6 +187,7 @@ def read_batch(
         row_id: the id to begin above.
         limit: how many rows to read at most, besides more with the id of the last one.
         bounds: values of what else `rows_sql` contains.
+        after: the batch before this one, if it was read: its rows say how long these may be.
 
     Raises:
         SourceError: inside a transaction, on a standby.
@@ -192,7 +195,7 @@ def read_batch(
     """
     frames: list[pd.DataFrame] = []
     size, more = 0, True
-    for found in _statements(description, connection, rows_sql, row_id, limit, bounds):
+    for found in _statements(description, connection, rows_sql, row_id, limit, bounds, after):
         frames.append(found.frame)
         size, more = size + found.size, found.more
         if limit is not None and size >= BATCH_BYTES:
@@ -207,14 +210,16 @@ def _statements(
     row_id: int,
     limit: int | None,
     bounds: Mapping[str, int],
+    after: Batch | None = None,
 ) -> Iterator[Rows]:
     """Yield what each statement reads, at least one, until the limit is reached; see `read_batch`.
 
     What the rows so far took says how many the next statement asks for.
     """
+    seen, seen_size = (len(after.source), after.size) if after else (0, 0)
     count, size, more, careful = 0, 0, True, False
     while more:
-        rows = _statement_rows(description.read_columns, count, size)
+        rows = _statement_rows(description.read_columns, seen + count, seen_size + size)
         rows = rows if limit is None else min(rows, limit - count)
         found = read_rows(
             description,

@@ -39,8 +39,10 @@ class Source:
         *,
         wait_seconds: float,
         personal: PersonalData,
+        after: Batch | None,
     ) -> Batch:
         assert limit == 2
+        assert after is None or after.last_id == row_id
         self.asked.append((table.name, row_id))
         self.waits.append(wait_seconds)
         if self.failures:

@@ -168,6 +168,7 @@ class Double(Script):
         *,
         wait_seconds: float = 0,
         personal: PersonalData = NONE,
+        after: Batch | None = None,
     ) -> Batch:
         rows = self.ask("read rows", row_id, limit)
         frame = pd.DataFrame({table.id_column: list(rows)}, dtype="int64")

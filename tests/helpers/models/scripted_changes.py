@@ -187,6 +187,7 @@ class Double(Script):
         *,
         wait_seconds: float,
         personal: PersonalData,
+        after: Batch | None,
     ) -> Batch:
         rows = self.ask("read rows", row_id, None, limit)
         self._batches += 1

@@ -9,6 +9,7 @@ import pytest
 from services.ingestion import get_table_data
 from services.ingestion.new_rows import read_new_rows
 from shared.jsonlines import to_json_lines
+from shared.postgres import statement
 from shared.postgres.catalogue import read_description
 from shared.postgres.reader import read_batch
 from shared.tables import Table
@@ -190,8 +191,8 @@ FROM generate_series(1, 12000) AS n
 def test_repeated_values_land_as_others_do(database, monkeypatch):
     """As categories in some statements, as objects in others, and everywhere as objects."""
     writer, reader = database.connect(), database.connect("reader")
-    for statement in REPEATED.split(";"):
-        writer.run(statement)
+    for sql in REPEATED.split(";"):
+        writer.run(sql)
     table = Table("repeated")
     found = read_new_rows(table, 0, reader).rows
     kinds = {name for name, kind in found.dtypes.items() if kind == "category"}
@@ -203,3 +204,24 @@ def test_repeated_values_land_as_others_do(database, monkeypatch):
     found = read_new_rows(table, 0, reader).rows
     assert "category" not in found.dtypes.tolist()
     assert to_json_lines(found) == written
+
+
+def test_the_batch_before_says_how_many_rows_a_statement_reads(database, monkeypatch):
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run("CREATE TABLE thing (thing_id serial PRIMARY KEY, name text)")
+    writer.run("INSERT INTO thing (name) SELECT 'x' FROM generate_series(1, 90000)")
+    table = Table("thing")
+    before = read_new_rows(table, 0, reader, 45_000)
+    asked: list[int] = []
+
+    def ask(description, connection, rows_sql, limit, **options):
+        asked.append(limit)
+        return statement.read_rows(description, connection, rows_sql, limit, **options)
+
+    monkeypatch.setattr("shared.postgres.reader.read_rows", ask)
+    after = read_new_rows(table, before.last_id, reader, 45_000, after=before)
+    assert asked == [45_000]
+    monkeypatch.setattr("shared.postgres.reader.STATEMENT_BYTES", before.size // 9)
+    again = read_new_rows(table, before.last_id, reader, 45_000, after=before)
+    assert 2_400 < asked[1] <= 2_500
+    assert again.rows.equals(after.rows)
