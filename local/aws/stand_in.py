@@ -23,6 +23,8 @@ from local import REPOSITORY
 REGION: Final = "eu-west-2"
 # The Serverless Framework ignores NO_PROXY and would use a proxy for the loopback interface, too.
 PROXY_VARIABLES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "proxy")
+# No proxy; and the longest call is waited for.
+_CONFIG: Final = Config(proxies={}, read_timeout=900)
 STOP_SECONDS: Final = 10
 LOG_TAIL_LINES: Final = 40
 
@@ -84,7 +86,7 @@ class LocalAws:
         """Return the boto3 client of the stand-in for a service, whatever the shell exports."""
         if service not in self._clients:
             self._clients[service] = self._session.client(
-                service, endpoint_url=self.endpoint, config=Config(proxies={})
+                service, endpoint_url=self.endpoint, config=_CONFIG
             )
         return self._clients[service]
 
