@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks import cost, growth, loading, nights, race, ticks, workers
+from benchmarks import ahead, cost, growth, loading, nights, race, ticks, workers
 from benchmarks.cost import RESULTS
 from benchmarks.stage import show
 from local.charts import draw_columns, draw_lines, new_figure, set_title, to_svg
@@ -45,6 +45,7 @@ def main() -> None:
     found = {
         "race": race.measure(),
         "loading": workers.measure(),
+        "read_ahead": ahead.measure(),
         "growth": growth.measure(),
         "nights": nights.measure(),
         "ticks": ticks.measure(),
@@ -55,6 +56,7 @@ def main() -> None:
     rows = [
         *ticks.rows(found["ticks"]),
         *nights.rows(found["nights"]),
+        *ahead.rows(found["read_ahead"]),
         *growth.rows(found["growth"]),
         *workers.rows(found["loading"]),
         *cost.rows(found, memory),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,17 +52,30 @@ def literal(table: str, connection: Connection, client: S3Client) -> int:
     return len(frame)
 
 
+def one_by_one() -> Load:
+    """Read no batch before the one before it has landed."""
+    from services.ingestion.read_ahead import Reader
+
+    setattr(Reader, "reading_ahead", lambda *_: nullcontext())  # noqa: B010
+    return ours
+
+
 def main(way: str, secret: str) -> None:
-    """Race: `ours`, the same `sent` to an S3 outside of this process or `bare`, or `literal`."""
+    """Race: `ours`, or one of these.
+
+    The same `sent` to an S3 outside of this process, `bare`, to a `paced` S3, to it `one-by-one`,
+    or `literal`.
+    """
     configure()
-    aws = Aws(json.loads(secret))
+    aws = Aws(json.loads(secret), is_paced=way in {"paced", "one-by-one"})
     if way != "sent":
         answer_here(aws)
     from shared.clients import s3_client
     from shared.postgres.credentials import Credentials
     from shared.postgres.session import connect
 
-    load = {"literal": literal}.get(way) or (without_contracts() if way == "bare" else ours)
+    special = {"literal": lambda: literal, "bare": without_contracts, "one-by-one": one_by_one}
+    load = special.get(way, lambda: ours)()
     import services.ingestion.table  # it is imported late: a cold start's cost, see `ticks`
 
     assert services.ingestion.table

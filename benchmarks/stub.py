@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ ENVIRONMENT = {
     "DB_CA_FILE": "shared/rds-ca/eu-west-2.pem",
     "POWERTOOLS_SERVICE_NAME": "ingestion",
 }
+# What a real S3 takes, over one connection of a Lambda function in the same region.
+_REQUEST_SECONDS, _BYTES_A_SECOND = 0.1, 80e6
 
 
 class _Raw(io.BytesIO):
@@ -50,8 +53,21 @@ class Aws:
         keeps_rows: whether to keep them.
     """
 
-    def __init__(self, secret: dict[str, Any], objects: dict[str, bytes] | None = None) -> None:
-        """Hold a secret, and the objects that are there already."""
+    def __init__(
+        self,
+        secret: dict[str, Any],
+        objects: dict[str, bytes] | None = None,
+        *,
+        is_paced: bool = False,
+    ) -> None:
+        """Hold a secret, and the objects that are there already.
+
+        Args:
+            secret: the database's.
+            objects: those that are there.
+            is_paced: whether a request takes as long as it does over the network to a real S3.
+        """
+        self._is_paced = is_paced
         self.objects = objects or {}
         self.requests: Counter[str] = Counter()
         self.bytes = 0
@@ -65,6 +81,8 @@ class Aws:
 
     def answer(self, request: Any) -> AWSResponse:
         """Answer a request that botocore is about to send."""
+        if self._is_paced:
+            time.sleep(_REQUEST_SECONDS)
         is_list = "list-type=2" in request.url
         self.requests["LIST" if is_list else request.method] += 1
         if request.method == "POST":
@@ -93,6 +111,8 @@ class Aws:
             return _response(request, 412, b"<Error><Code>PreconditionFailed</Code></Error>")
         body = getattr(request.body, "_raw", request.body)  # without the checksum around it
         content = body if isinstance(body, bytes) else body.read()
+        if self._is_paced:
+            time.sleep(len(content) / _BYTES_A_SECOND)
         is_rows = path.endswith(".jsonl")
         self.bytes += len(content) if is_rows else 0
         self.objects[path] = b"" if is_rows and not self.keeps_rows else content

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 @cache
 def s3_client() -> S3Client:
-    """Return the client of S3, which a warm process keeps."""
-    return boto3.client("s3", config=_config(read_timeout=30, attempts=4))
+    """Return the client of S3, which a warm process keeps.
+
+    It does not sign bodies, which TLS protects, and whose checksums S3 compares.
+    """
+    unsigned = Config(s3={"payload_signing_enabled": False})
+    return boto3.client("s3", config=_config(read_timeout=30, attempts=4).merge(unsigned))
 
 
 def secrets_client() -> SecretsManagerClient:

@@ -9,10 +9,12 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 
 from __future__ import annotations
 
+from base64 import b64encode
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from os import SEEK_END
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 from botocore.exceptions import ClientError
 
@@ -209,6 +211,9 @@ class Bucket:
             raise
 
     def _put(self, key: str, body: bytes | IO[bytes], **options: Any) -> str | None:
+        if isinstance(body, bytes):
+            # Or botocore reads it in chunks to make one, and sends it in these.
+            options["ChecksumCRC32"] = b64encode(crc32(body).to_bytes(4)).decode()
         with self._errors("write", key):
             try:
                 written = self.client.put_object(Bucket=self.name, Key=key, Body=body, **options)

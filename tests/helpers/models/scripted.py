@@ -127,6 +127,7 @@ class Double(Script):
         IfNoneMatch: str | None = None,
         IfMatch: str | None = None,
         Metadata: dict[str, str] | None = None,
+        ChecksumCRC32: str = "",
     ) -> dict[str, str]:
         body = whole(Body)
         if Key.endswith("/latest.json"):

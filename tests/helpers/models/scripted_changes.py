@@ -136,6 +136,7 @@ class Double(Script):
         IfNoneMatch: str | None = None,
         IfMatch: str | None = None,
         Metadata: dict[str, str] | None = None,
+        ChecksumCRC32: str = "",
     ) -> dict[str, str]:
         assert IfMatch or IfNoneMatch == "*"
         body, etag = whole(Body), ""
