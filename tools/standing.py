@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from services.reconciliation.inventory import parse
 from shared.bucket import keys
 from shared.bucket.bucket import Bucket
+from shared.bucket.chain import keys_near
 from shared.bucket.changes import get_change_state
 from shared.bucket.pointer import get_pointer
 from shared.bucket.position import find_position
@@ -126,7 +127,9 @@ def _in_bucket(
         if table not in tables_without_changes(settings.without_changes):
             standing = replace(standing, changes=get_change_state(known, bucket).number)
         standing = replace(standing, proof_days_behind=_days_behind(known, bucket, now))
-        standing = replace(standing, rows_today=_rows_of(known, f"{now:%Y-%m-%d}", bucket))
+        date = f"{now:%Y-%m-%d}"
+        rows = rows_of(known, date, latest.latest_row_id, bucket)
+        standing = replace(standing, rows_today=rows)
         if standing.rows_today is None:
             notes.append(
                 f"{table}: more than {MOST_OBJECTS} objects today; their rows are not counted."
@@ -144,12 +147,19 @@ def _days_behind(table: Table, bucket: Bucket, now: datetime) -> int | None:
     return max(0, now.toordinal() - min(each.due for each in inventory.shards))
 
 
-def _rows_of(table: Table, date: str, bucket: Bucket) -> int | None:
-    found = [
-        key
-        for key in bucket.keys(keys.data_folder(table))
-        if keys.is_data_key(key) and keys.parse_data_key(key).timestamp.startswith(date)
-    ]
+def rows_of(table: Table, date: str, last: int, bucket: Bucket) -> int | None:
+    """Return how many rows of a table landed on the last day; None if in too many objects.
+
+    The newest objects have the highest ids. So they are listed backwards, ten times as far each
+    time, until there is one of another day.
+    """
+    begin, found, listed = last, set[str](), set[str]()
+    while begin > 0 and len(found) == len(listed) <= MOST_OBJECTS:
+        begin = max(0, last - 10 * max(100, last - begin))
+        near = keys_near(keys.data_folder(table), begin, last, bucket)
+        parsed = {key: keys.parse_data_key(key) for key in near if keys.is_data_key(key)}
+        listed = {key for key, batch in parsed.items() if batch.row_id > begin}
+        found = {key for key in listed if parsed[key].timestamp.startswith(date)}
     if len(found) > MOST_OBJECTS:
         return None
     return sum(int((bucket.metadata(key) or {}).get("rows", 0)) for key in found)

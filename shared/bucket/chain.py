@@ -160,11 +160,29 @@ def check_end(table: Table, row_id: int, highest_id: int | None, bucket: Bucket)
         StateError: the claim there is lost, or not valid.
     """
     folders = keys.claim_folder(table), keys.data_folder(table)
-    behind = (key for each in folders for key in _keys_near(each, row_id, highest_id, bucket))
+    behind = (key for each in folders for key in keys_near(each, row_id, highest_id, bucket))
     # Another run may have claimed it meanwhile, and gone on: a claim is older than what is behind.
     found = next((key for key in behind if _id_of(key) > row_id), None)
     if found and get_claim(table, row_id, bucket) is None:
         raise _lost_claim(table, row_id, found, bucket)
+
+
+def keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:
+    """Yield the keys in a folder with ids above one up to another, and some others.
+
+    Of one number of digits, ids are in the order of their keys. So a few requests find them, where
+    a whole folder takes one for each thousand keys.
+    """
+    if highest_id is None:
+        yield from bucket.keys(folder)
+        return
+    first = row_id + 1
+    while first <= highest_id:
+        last = min(highest_id, 10 ** len(str(first)) - 1)
+        # `~` is behind all that follows an id in a key.
+        near = bucket.keys(folder, after=f"{folder}{first}")
+        yield from takewhile(f"{folder}{last}~".__gt__, near)
+        first = last + 1
 
 
 def consecutive_keys(
@@ -215,24 +233,6 @@ def _read_claims(table: Table, starts: Sequence[int], bucket: Bucket) -> dict[in
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         read_keys = pool.map(read, starts)
         return {start: key for start, key in zip(starts, read_keys, strict=True) if key}
-
-
-def _keys_near(folder: str, row_id: int, highest_id: int | None, bucket: Bucket) -> Iterator[str]:
-    """Yield the keys in a folder with ids above one up to another, and some others.
-
-    Of one number of digits, ids are in the order of their keys. So a few requests find them, where
-    a whole folder takes one for each thousand keys.
-    """
-    if highest_id is None:
-        yield from bucket.keys(folder)
-        return
-    first = row_id + 1
-    while first <= highest_id:
-        last = min(highest_id, 10 ** len(str(first)) - 1)
-        # `~` is behind all that follows an id in a key.
-        near = bucket.keys(folder, after=f"{folder}{first}")
-        yield from takewhile(f"{folder}{last}~".__gt__, near)
-        first = last + 1
 
 
 def _id_of(key: str) -> int:

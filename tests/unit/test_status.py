@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from shared.bucket.bucket import Bucket
+from shared.tables import Table
+from tests.helpers.models.memory_s3 import MemoryS3
 from tools.loads import LANDING, PLANNING, LoadStatus
 from tools.stages import Function
-from tools.standing import StageStatus, TableStatus, loads_standing
+from tools.standing import StageStatus, TableStatus, loads_standing, rows_of
 from tools.status import as_json, duration, load_line, table_lines
 
 PAYMENT = TableStatus(
@@ -88,3 +92,18 @@ def test_loads_that_can_not_be_listed_are_a_note_and_no_error(monkeypatch):
 )
 def test_times_are_short(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("objects", [0, 1, 10, 1_000, 50_000])
+@pytest.mark.parametrize("todays", [0, 1, 144])
+@pytest.mark.parametrize("ids", [1, 7, 50_000])
+def test_todays_rows_take_few_requests_however_many_objects_there_are(objects, todays, ids):
+    """A year of ticks makes 50,000 objects of a table; the ids of each are so many."""
+    s3: Any = MemoryS3()
+    for number in range(1, objects + todays + 1):
+        day = "2026-11-26" if number <= objects else "2026-11-27"
+        s3.put(f"payment/{number * ids}-{day}T10-00-00.jsonl", b"", rows="2")
+    s3.put("payment/latest.json", b"")
+    last = (objects + todays) * ids
+    assert rows_of(Table("payment"), "2026-11-27", last, Bucket(s3, "bucket")) == 2 * todays
+    assert s3.requests["ListObjectsV2"] <= 20
