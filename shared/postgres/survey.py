@@ -59,11 +59,12 @@ SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp
     concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),
         (SELECT extract(epoch FROM stats_reset) FROM pg_stat_database WHERE datid = here.oid)),
     (SELECT json_agg(oid::bigint ORDER BY number)::text FROM asked),
-    (SELECT json_agg(counters ORDER BY number)::text FROM (
+    (SELECT json_agg(json_build_array(counters, on_heap) ORDER BY number)::text FROM (
         SELECT number, string_agg(concat_ws('/', oid, pg_relation_filenode(oid),
             pg_stat_get_tuples_inserted(oid), pg_stat_get_tuples_updated(oid),
-            pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid) AS counters
-        FROM family GROUP BY number) AS writes),
+            pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid) AS counters,
+            bool_and(relkind = 'p' OR relam = {heap}) AS on_heap
+        FROM family LEFT JOIN pg_class USING (oid) GROUP BY number) AS writes),
     (SELECT json_agg(columns ORDER BY number)::text FROM (
         SELECT number, json_agg(json_build_array(
             attname, format_type(atttypid, atttypmod), NOT attnotnull,
@@ -82,13 +83,10 @@ SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp
     (SELECT json_agg(json_build_array(number, oid::text, enumlabel) ORDER BY oid)::text
         FROM consisting CROSS JOIN LATERAL (
             SELECT oid, enumlabel FROM pg_enum WHERE enumtypid = type OFFSET 0
-        ) AS labels),
-    (SELECT json_agg(on_heap ORDER BY number)::text FROM (
-        SELECT number, bool_and(relkind = 'p' OR amname IS NOT DISTINCT FROM 'heap') AS on_heap
-        FROM family LEFT JOIN pg_class ON pg_class.oid = family.oid
-            LEFT JOIN pg_am ON pg_am.oid = relam GROUP BY number) AS versioned)
+        ) AS labels)
 FROM pg_database AS here WHERE datname = current_database()) AS seen
 """
+_HEAP = 2  # the oid of the access method: HEAP_TABLE_AM_OID in src/include/catalog/pg_am.dat
 _FIRST_OWN_TYPE = 16_384  # oids below are PostgreSQL's own types: no enums, no composites
 _HIGHEST = "(SELECT coalesce(max({id}), 0) FROM {table})"
 
@@ -124,14 +122,16 @@ def read_survey(
     highest = ",".join(["", *map(_highest, tables)]) if with_ids else ""
     with database_errors("Looking for new rows"):
         prepare(connection)
-        sql = _SURVEY.format(proof=PROOF, names=quoted, highest=highest, first_own=_FIRST_OWN_TYPE)
-        [row] = connection.run(sql)
-    snapshot, at, history, since, oids, writes, *declared, versioned, proof = row[:11]
+        numbers = {"first_own": _FIRST_OWN_TYPE, "heap": _HEAP}
+        [row] = connection.run(
+            _SURVEY.format(proof=PROOF, names=quoted, highest=highest, **numbers)
+        )
+    snapshot, at, history, since, oids, writes, *declared, proof = row[:10]
     prove("Totesys", proof, connection)
     columns, attributes, labels = (json.loads(part or "[]") for part in declared)
-    states = zip(names, *map(json.loads, (oids, writes, versioned)), strict=True)
+    states = zip(names, *map(json.loads, (oids, writes)), strict=True)
     return Survey(
-        dict(zip(names, row[11:], strict=True)) if with_ids else {},
+        dict(zip(names, row[10:], strict=True)) if with_ids else {},
         {
             name: Mark(
                 snapshot,
@@ -144,7 +144,7 @@ def read_survey(
                     _of(labels, number),
                 ),
             )
-            for number, (found, (name, oid, counters, is_versioned)) in enumerate(
+            for number, (found, (name, oid, (counters, is_versioned))) in enumerate(
                 zip(columns, states, strict=True), 1
             )
             if is_versioned is not False
