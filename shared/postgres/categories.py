@@ -35,6 +35,8 @@ def repeated(text: str, separator: str, parse: Callable[[str], Any]) -> pd.Categ
     Returns:
         None if there are few, long or mostly different ones, or missing ones such as NaN.
     """
+    if len(text) > (text.count(separator) + 1) * (_MOST_BYTES + 1):  # long ones take long below
+        return None
     octets = np.frombuffer(f"{text}{separator}".encode() + bytes(_MOST_BYTES), np.uint8)
     ends = np.flatnonzero(octets == ord(separator))
     starts = np.concatenate(([0], ends[:-1] + 1))
