@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from datetime import date, datetime
 from decimal import Decimal
+from io import BytesIO
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     type Fields = Callable[[slice], Sequence[Field]]  # of some of a column's rows
 
 _LONG_TEXT = 100_000  # of which it pays to look whether it needs escapes
-_LONG_CATEGORY = 200
-_FIRST_ROWS, _GROUP_ROWS, _GROUP_BYTES = 10, 4_000, 1_000_000
+_MOST_ZEROS = 32  # in a field: to delete one takes as long as to copy some fields
+_FIRST_ROWS, _GROWTH, _GROUP_ROWS, _GROUP_BYTES = 10, 8, 4_000, 1_000_000
 
 # JSON allows these unescaped, but readers that split text into lines (str.splitlines) split there.
 _LINE_BREAKS = {
@@ -83,13 +84,13 @@ def to_json_lines(frame: pd.DataFrame) -> bytes:
     for name, values in frame.items():
         start = f"{',' if columns else '{'}{encode_basestring(str(name))}:"
         columns.append(_column(start, values))
-    groups: list[bytes] = []
-    done, size, rows = 0, 0, _FIRST_ROWS
+    lines, done, rows = BytesIO(), 0, _FIRST_ROWS
     while done < len(frame):
-        groups.append(_group(columns, slice(done, min(done + rows, len(frame)))))
-        done, size = done + rows, size + len(groups[-1])
-        rows = max(1, min(_GROUP_ROWS, _GROUP_BYTES * done // size))
-    return b"".join(groups)
+        lines.write(_group(columns, slice(done, min(done + rows, len(frame)))))
+        done += rows
+        # Not many more than before: longer ones may follow.
+        rows = max(1, min(_GROWTH * rows, _GROUP_ROWS, _GROUP_BYTES * done // lines.tell()))
+    return lines.getvalue()
 
 
 def to_json_texts(column: pd.Series[Any]) -> list[bytes]:
@@ -176,7 +177,8 @@ def _column(start: str, column: pd.Series[Any]) -> Fields:
 def _looked_up(start: str, codes: Array, values: list[Any]) -> Fields:
     """Return the fields of values by their places in a list; -1 is null."""
     texts = _objects(start, [*values, None])
-    if max(map(len, texts)) <= _LONG_CATEGORY:
+    sizes = [*map(len, texts)]
+    if max(sizes) - min(sizes) <= _MOST_ZEROS:
         short = np.array(texts)
         return lambda rows: [short[codes[rows]]]
     long = np.array(texts, object)
@@ -234,7 +236,8 @@ def _integers(start: str, integers: Array, nulls: Array | None = None) -> Fields
         rest, width = left, len(str(highest))
         highest //= 10_000
     if nulls is not None and nulls.any():
-        words[-1][nulls], width = _NULL, 4
+        words[-1][nulls], width = _NULL, len("null")
+    # Of the first four, only as many as the highest number has: else they are zeros to delete.
     words[0] = np.ndarray(len(integers), f"S{width}", words[0], strides=4)
     if integers.min(initial=0) >= 0:
         return lambda rows: [start.encode(), *(word[rows] for word in words)]

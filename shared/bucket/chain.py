@@ -65,12 +65,14 @@ class _Listed:
         return self.starts[-1] if self.starts else 0
 
     def ahead(self, row_id: int) -> Sequence[int]:
-        """Return which claims to read at once: the one above an id, and more that follow it.
+        """Return which claims to read at once: the one above an id, if unknown, and more behind it.
 
-        They are unknown, and their batches have probably landed: an object ends where the next
-        claim begins. Others would be read for nothing, because the chain is mostly followed up to
-        the first batch that has not landed.
+        Their batches have probably landed: an object ends where the next claim begins. Others would
+        be read for nothing, because the chain is mostly followed up to the first batch that has
+        not landed.
         """
+        if row_id in self.named:
+            return ()
         first = bisect_left(self.starts, row_id)
         claims = pairwise(self.starts[first : first + _MOST_AHEAD])
         ahead = takewhile(lambda it: it[0] not in self.named and it[1] in self.ends, claims)

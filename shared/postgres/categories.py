@@ -1,7 +1,7 @@
 """Columns in which few values are repeated: each is held, checked and written once.
 
-Such a column is categorical. pandas takes values for the same category if they are equal, so equal
-values must be spelled alike: texts are, and Decimals of one scale.
+Such a column is categorical. pandas takes values for the same category if they are equal, so only
+such values are held so that are spelled alike if they are equal: texts, and Decimals of one scale.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ _MASKS = np.array([2 ** (8 * size) - 1 for size in range(9)], "<u8")
 
 
 def repeated(text: str, separator: str, parse: Callable[[str], Any]) -> pd.Categorical | None:
-    """Return the values of a text that a separator parts; an empty one is a NULL.
+    """Return the values of a text that a separator parts.
 
-    The values are told apart as numbers, without making a string of each: in a third of the time.
+    They are told apart as numbers, without making a string of each: in a third of the time.
 
     Args:
         text: of the values.
         separator: one ASCII character.
-        parse: makes a value of its text.
+        parse: makes a value of its text; None is a NULL.
 
     Returns:
-        None if there are few, long or mostly different ones, or missing ones such as NaN.
+        None if there are few, long or mostly different values, or some that pandas takes for equal
+        or for missing, such as NaN.
     """
     if len(text) > (text.count(separator) + 1) * (_MOST_BYTES + 1):  # long ones take long below
         return None
@@ -43,7 +44,7 @@ def repeated(text: str, separator: str, parse: Callable[[str], Any]) -> pd.Categ
     sizes = ends - starts
     if len(starts) < _FEWEST or sizes.max() > _MOST_BYTES:
         return None
-    for count in (_SAMPLE, len(starts)):
+    for count in sorted({min(_SAMPLE, len(starts)), len(starts)}):
         places, texts = _told_apart(octets, starts[:count], sizes[:count])
         if len(texts) > count // 4:
             return None
@@ -53,7 +54,9 @@ def repeated(text: str, separator: str, parse: Callable[[str], Any]) -> pd.Categ
         places = np.where(places == null, -1, places - (places > null))
         del values[null]
     categories = pd.Index(values, dtype=object)
-    return None if categories.hasnans else pd.Categorical.from_codes(places, categories)
+    if categories.hasnans or not categories.is_unique:
+        return None
+    return pd.Categorical.from_codes(places, categories)
 
 
 def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -87,12 +90,15 @@ def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
 
 def _told_apart(octets: Array, starts: Array, sizes: Array) -> tuple[Array, list[str]]:
     """Return for each value its place among the distinct ones, and their texts."""
-    places, distinct = pd.factorize(_words(octets, starts, np.minimum(sizes, 8)))
+    places, first = pd.factorize(_words(octets, starts, np.minimum(sizes, 8)))
+    words = [first]
     if sizes.max() > 8:
-        behind, others = pd.factorize(_words(octets, starts + 8, np.maximum(sizes - 8, 0)))
-        places, pairs = pd.factorize(places * len(others) + behind)
-        distinct = np.column_stack((distinct[pairs // len(others)], others[pairs % len(others)]))
-    texts = distinct.view(f"S{distinct[0].nbytes}").ravel().tolist()
+        behind, second = pd.factorize(_words(octets, starts + 8, np.maximum(sizes - 8, 0)))
+        # Each pair of words as one number: two digits, as it were, the second to this base.
+        base = len(second)
+        places, pairs = pd.factorize(places * base + behind)
+        words = [first[pairs // base], second[pairs % base]]
+    texts = np.column_stack(words).view(f"S{8 * len(words)}").ravel().tolist()
     return places, [text.decode() for text in texts]
 
 

@@ -23,10 +23,10 @@ Short values that are repeated may be categories of these types: see `shared.pos
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import UTC
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -153,18 +153,25 @@ def _kind(column: Column) -> _Kind:
         return _SHORT
     if column.category in "CR":  # composite, range
         return _SPELLED
-    if _digits(column.type_name) <= _SHORT_DIGITS:
-        return _SHORT_NUMERIC
+    scale = _short_scale(column.type_name)
+    if scale is not None:
+        return _short_numeric(scale)
     return _KINDS.get(column.base, _OTHER_STRING if column.category == "S" else _SPELLED)
 
 
-def _digits(type_name: str) -> float:
-    """Return how many digits a value has at most: 10 if the type is `numeric(10,2)`."""
+def _short_scale(type_name: str) -> int | None:
+    """Return the scale of a `numeric(10,2)`, if its values have few digits; None of others."""
     declared = re.fullmatch(r"numeric\((\d+),(-?\d+)\)", type_name)
     if not declared:
-        return math.inf
+        return None
     precision, scale = map(int, declared.groups())
-    return max(precision, scale, precision - scale)
+    return scale if max(precision, scale, precision - scale) <= _SHORT_DIGITS else None
+
+
+@cache
+def _short_numeric(scale: int) -> _Kind:
+    decode = partial(decoding.decimals_of_scale, max(scale, 0))
+    return _always("string_agg(coalesce({c}::text, ''), ',')", decode)
 
 
 def _always(aggregate: str, decode: Callable[[str | None], Any]) -> _Kind:
@@ -255,7 +262,6 @@ _OTHER_STRING = _STRING._replace(rendering="to_json({c}) #>> '{{}}'")
 _JSON = _joined(r"E'\x1f'", decoding.embedded, "{c}::text")
 _ARRAY = _JSON._replace(rendering="to_json({c})::text")
 _FLOAT = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.floats)
-_SHORT_NUMERIC = _always("string_agg(coalesce({c}::text, ''), ',')", decoding.decimals_of_one_scale)
 _KINDS = {
     "int2": _packed("int2send", ">i2", decoding.integers),
     "int4": _packed("int4send", ">i4", decoding.integers),

@@ -93,10 +93,16 @@ def decimals(text: str | None) -> pd.Series[Any]:
     return _objects(_numbers(text, Decimal))
 
 
-def decimals_of_one_scale(text: str | None) -> Any:
-    """Return what `decimals` does; if they are repeated, as categories."""
+def decimals_of_scale(scale: int, text: str | None) -> Any:
+    """Return what `decimals` does; if they are repeated, and all have this scale, as categories.
+
+    PostgreSQL does not coerce every value to the scale that its column has: not the DEFAULT of
+    json_value (18.4).
+    """
     found = repeated(text or "", ",", lambda each: Decimal(each) if each else None)
-    return decimals(text) if found is None else found
+    if found is None or {each.as_tuple().exponent for each in found.categories} - {-scale}:
+        return decimals(text)
+    return found
 
 
 def floats(text: str | None) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.jsonlines import to_json_lines
 from shared.postgres.categories import plain, repeated, together
-from shared.postgres.decoding import decimals, decimals_of_one_scale, separated
+from shared.postgres.decoding import decimals, decimals_of_scale, separated
 
 # Of every length around a word's and two words', and of characters that end behind a word.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x1f"))
@@ -39,15 +39,23 @@ def test_texts(values):
 @example([Decimal("0.00"), None, Decimal("-0.01")])
 def test_decimals_of_one_scale_and_nulls(values):
     text = ",".join("" if value is None else f"{value:f}" for value in many(values))
-    found = pd.DataFrame({"x": decimals_of_one_scale(text)})
+    found = pd.DataFrame({"x": decimals_of_scale(2, text)})
     assert isinstance(found["x"].dtype, pd.CategoricalDtype)
     assert plain(found)["x"].tolist() == many(values)
     assert to_json_lines(found) == to_json_lines(pd.DataFrame({"x": decimals(text)}))
 
 
+@pytest.mark.parametrize("values", [["1.5", "1.50"], ["1.5"], ["1.500"], ["2"], ["15E-1"]])
+def test_decimals_of_another_scale_are_no_categories(values):
+    """Together with others, pandas would take 1.5 for 1.50."""
+    column = decimals_of_scale(2, ",".join(many(values)))
+    assert column.dtype == object
+    assert list(map(str, column)) == list(map(str, map(Decimal, many(values))))
+
+
 def test_nan_is_no_category():
     """pandas takes it for a missing value."""
-    column = decimals_of_one_scale(",".join(many(["NaN", "1.50"])))
+    column = decimals_of_scale(2, ",".join(many(["NaN", "1.50"])))
     assert list(map(str, column)) == many(["NaN", "1.50"])
 
 
@@ -66,7 +74,7 @@ def test_different_values_behind_a_sample_of_repeated_ones_are_objects():
 
 parts = st.one_of(
     st.lists(prices, min_size=1, max_size=10).map(
-        lambda some: decimals_of_one_scale(",".join(map(str, many(some))))
+        lambda some: decimals_of_scale(2, ",".join(map(str, many(some))))
     ),
     st.lists(st.none() | prices, max_size=10).map(lambda some: pd.Series(some, dtype=object)),
 )

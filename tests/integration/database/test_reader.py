@@ -206,6 +206,25 @@ def test_repeated_values_land_as_others_do(database, monkeypatch):
     assert to_json_lines(found) == written
 
 
+@since(17)
+def test_a_numeric_that_has_not_the_scale_of_its_column(database):
+    """In one statement with others, and in one of its own."""
+    writer, reader = database.connect(), database.connect("reader")
+    writer.run("CREATE TABLE thing (thing_id serial PRIMARY KEY, price numeric(10,2))")
+    odd = "json_value('{}', '$.a' RETURNING numeric(10,2) DEFAULT 1.5 ON EMPTY)"
+    for price, count in (odd, 30_000), ("1.5", 30_300), (odd, 300):
+        writer.run(f"INSERT INTO thing (price) SELECT {price} FROM generate_series(1, {count})")
+    [[spelled]] = writer.run("SELECT string_agg(price::text, ',' ORDER BY thing_id) FROM thing")
+    assert spelled.startswith("1.5,1.5,")
+    for limit in (None, 1_000, 30_000):
+        found, above = list[str](), 0
+        while len(found) < 60_600:
+            rows = get_table_data("thing", above, reader, limit)
+            found += map(str, rows["price"])
+            above = int(rows["thing_id"].iloc[-1])
+        assert ",".join(found) == spelled
+
+
 def test_the_batch_before_says_how_many_rows_a_statement_reads(database, monkeypatch):
     writer, reader = database.connect(), database.connect("reader")
     writer.run("CREATE TABLE thing (thing_id serial PRIMARY KEY, name text)")
