@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from shared.bucket import keys
+from shared.bucket.bucket import PARALLEL_READS
 from shared.bucket.chain import consecutive_keys, follow_claims
 from shared.bucket.objects import damaged, get_lines
 from shared.bucket.position import get_position
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
     from shared.bucket.bucket import Bucket, ListedObject
     from shared.tables import Table
-
-# How many objects are read in parallel: most are small, and a request mostly waits. boto3's client
-# keeps ten connections.
-_READERS: Final = 10
 
 
 class Copies:
@@ -74,7 +71,7 @@ class Copies:
 
     def _copy_objects(self, wanted: Sequence[str]) -> dict[str, int]:
         """Copy objects; return how many rows each has."""
-        with ThreadPoolExecutor(_READERS) as pool:
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
             return dict(zip(wanted, pool.map(self._copy_object, wanted), strict=True))
 
     def _copy_object(self, key: str) -> int:

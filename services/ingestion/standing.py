@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared import telemetry
+from shared.bucket.bucket import PARALLEL_READS
 from shared.bucket.changes import get_change_state
 from shared.bucket.compared import get_compared
 from shared.bucket.position import get_position
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from shared.personal import PersonalData
     from shared.snapshot import Mark
     from shared.tables import Table
-
-_PARALLEL_READS = 10  # as many connections as a boto3 client keeps by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def take_standings(
         hash_key: the key of the hashes that land in place of personal data, if there is one.
         failing: a context that keeps the failure of a table, which is then left out.
     """
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         positions = {each: pool.submit(get_position, each, bucket) for each in tables}
         states = {
             each: pool.submit(get_change_state, each, bucket)

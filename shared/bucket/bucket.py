@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _CHANGED_CODES = {"PreconditionFailed", "412", "NoSuchKey"}
 _CHUNK_BYTES = 1_000_000
+PARALLEL_READS = 10  # as many connections as a boto3 client keeps by default
 
 # S3 takes no more by one PUT.
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
@@ -212,7 +213,7 @@ class Bucket:
 
     def _put(self, key: str, body: bytes | IO[bytes], **options: Any) -> str | None:
         if isinstance(body, bytes):
-            # Or botocore reads it in chunks to make one, and sends it in these.
+            # Else botocore computes one, and cuts the body into chunks for that.
             options["ChecksumCRC32"] = b64encode(crc32(body).to_bytes(4)).decode()
         with self._errors("write", key):
             try:

@@ -14,6 +14,7 @@ from itertools import count, pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.bucket import keys
+from shared.bucket.bucket import PARALLEL_READS
 from shared.bucket.claims import create_claim, etag_of_claim, get_claim
 from shared.bucket.objects import damaged
 from shared.errors import StateError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # After so many steps from claim to claim the keys are listed: a page of 1,000 takes one request.
 LONG_WALK = 100
-_PARALLEL_READS = 10  # as many connections as a boto3 client keeps by default
 # So many claims are read ahead of the first of them: whoever follows the chain may stop there.
 _MOST_AHEAD = 1_000
 
@@ -228,11 +228,11 @@ def _read_claims(table: Table, starts: Sequence[int], bucket: Bucket) -> dict[in
     """
 
     def read(start: int) -> str | None:
-        with suppress(StateError):
+        with suppress(StateError):  # it is raised when the claim is read again, see above
             return get_claim(table, start, bucket)
         return None
 
-    with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         read_keys = pool.map(read, starts)
         return {start: key for start, key in zip(starts, read_keys, strict=True) if key}
 
