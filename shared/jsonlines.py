@@ -1,8 +1,7 @@
-r"""Exact JSON lines of a DataFrame; no other module knows how a value is written.
+r"""Exact JSON lines of a DataFrame; `shared.json_values` says how a value is written.
 
 Each line is one object in UTF-8, its members in the order of the frame's columns, and ends in a
-line feed. Numbers keep all of their digits and never pass through a float. NaN and Infinity, which
-JSON lacks, become strings; missing values become null:
+line feed:
 
     {"payment_id":1,"amount":1.50,"paid":null}\n
 
@@ -14,9 +13,6 @@ few rows that they stay in the processor's cache, and that their texts take litt
 
 from __future__ import annotations
 
-import math
-from datetime import date, datetime
-from decimal import Decimal
 from io import BytesIO
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
@@ -24,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from shared.json_values import to_json_each
 from shared.lines import Lines
 
 if TYPE_CHECKING:
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     type Field = bytes | Array | list[bytes]
     type Fields = Callable[[slice], Sequence[Field]]  # of some of a column's rows
 
-_LONG_TEXT = 100_000  # of which it pays to look whether it needs escapes
 _MOST_ZEROS = 32  # in a field: to delete one takes as long as to copy some fields
 _FIRST_ROWS, _GROWTH, _GROUP_ROWS, _GROUP_BYTES = 10, 8, 4_000, 1_000_000
 
@@ -54,12 +50,6 @@ _NULL = np.frombuffer(b"null", "<u4")[0]
 _HOURS = np.array([b"T%02d:" % hour for hour in range(24)]).view("<u4")
 _MINUTES = np.array([b"%02d:%d" % divmod(tens, 6) for tens in range(360)]).view("<u4")
 _SECONDS = np.array([b"%d.%02d" % divmod(hundredth, 100) for hundredth in range(1000)]).view("<u4")
-
-
-class Json(str):
-    """Text that is JSON already, without line breaks, and is written unchanged."""
-
-    __slots__ = ()
 
 
 def render(frame: pd.DataFrame) -> Lines:
@@ -104,18 +94,6 @@ def to_json_texts(column: pd.Series[Any]) -> list[bytes]:
     """
     lines = to_json_lines(column.rename("v").to_frame()).split(b"\n")[:-1]
     return [line[len('{"v":') : -1] for line in lines]
-
-
-def to_json(value: Any) -> str:
-    """Return a value as it is written in a line.
-
-    >>> to_json(Decimal("1.50"))
-    '1.50'
-
-    Raises:
-        KeyError: the value is of a type that has no exact form here.
-    """
-    return _LITERALS[type(value)](value)
 
 
 def _group(columns: Sequence[Fields], rows: slice) -> bytes:
@@ -253,71 +231,9 @@ def _divided(integers: Array, by: int) -> tuple[Array, Array]:
 
 def _objects(start: str, values: list[Any]) -> list[bytes]:
     try:
-        text = _literals(values)
+        text = to_json_each(values)
     except KeyError as unknown:
         raise TypeError(
             f"Column {start[1:-1]} has a {unknown.args[0].__name__}, which has no exact JSON form."
         ) from None
     return f"{start}{text}".replace("\n", f"\n{start}").encode().split(b"\n")
-
-
-def _literals(values: list[Any]) -> str:
-    """Return the values as JSON, one per line: JSON escapes line feeds within a value."""
-    kinds = set(map(type, values))
-    if kinds == {str}:
-        return _strings(values)
-    if kinds == {Decimal}:
-        return _decimals(values)
-    return "\n".join(map(to_json, values))
-
-
-def _strings(values: list[str]) -> str:
-    """Escape all strings in one call, separated by DEL, which needs no escape, if none has one."""
-    text = "\x7f".join(values)
-    if text.count("\x7f") >= len(values):
-        return "\n".join(map(encode_basestring, values))
-    if len(text) > _LONG_TEXT and not _has_escapes(text):
-        return f'"{text.replace("\x7f", '"\n"')}"'
-    return encode_basestring(text).replace("\x7f", '"\n"')
-
-
-def _has_escapes(text: str) -> bool:
-    octets = np.frombuffer(text.encode(), np.uint8)
-    return bool(((octets < 0x20) | (octets == ord('"')) | (octets == ord("\\"))).any())
-
-
-def _decimals(values: list[Decimal]) -> str:
-    text = "\n".join(map(str, values))
-    if any(letter in text for letter in "EIN"):  # an exponent, Infinity, NaN
-        return "\n".join(map(_decimal, values))
-    return text
-
-
-def _decimal(value: Decimal) -> str:
-    return f"{value:f}" if value.is_finite() else f'"{value}"'
-
-
-def _float(value: float) -> str:
-    if math.isfinite(value):
-        return repr(float(value))
-    return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
-
-
-def _datetime(value: datetime) -> str:
-    return f'"{value.isoformat(timespec="microseconds")}"'
-
-
-_LITERALS: dict[type, Callable[[Any], str]] = {
-    str: encode_basestring,
-    Json: str,
-    int: str,
-    bool: lambda value: "true" if value else "false",
-    float: _float,
-    Decimal: _decimal,
-    datetime: _datetime,
-    pd.Timestamp: _datetime,
-    date: lambda value: f'"{value.isoformat()}"',
-    type(None): lambda _: "null",
-    type(pd.NA): lambda _: "null",
-    type(pd.NaT): lambda _: "null",
-}

@@ -30,7 +30,7 @@ import pandas as pd
 from shared.contracts import schema
 from shared.contracts.contract import landed
 from shared.json_reader import parse_line, split_members
-from shared.jsonlines import Json
+from shared.json_values import Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from shared.contracts.schema import BOUNDS, TIMESTAMP, TIMESTAMP_UTC, fault, rules, types
-from shared.jsonlines import to_json, to_json_texts
+from shared.json_values import to_json
+from shared.jsonlines import to_json_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

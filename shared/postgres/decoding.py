@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shared.jsonlines import Json
+from shared.json_values import Json
 from shared.postgres.categories import repeated
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from shared.contracts.contract import parse
 from shared.contracts.schema import POSTGRESQL_TYPE
 from shared.contracts.values import column_faults
 from shared.errors import ConfigError
-from shared.jsonlines import Json
+from shared.json_values import Json
 from shared.postgres.catalogue import Column, Description
 from shared.postgres.reader import Batch
 from shared.tables import TABLES, Table

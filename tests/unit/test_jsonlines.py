@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.jsonlines import Json, to_json_lines
+from shared.json_values import Json
+from shared.jsonlines import to_json_lines
 
 
 def line(value, dtype=object) -> str:

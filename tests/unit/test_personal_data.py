@@ -20,7 +20,8 @@ from shared.contracts.contract import landed, parse, personal_data
 from shared.contracts.schema import POSTGRESQL_TYPE
 from shared.errors import ConfigError
 from shared.hashes import hashed, landed_rows
-from shared.jsonlines import Json, to_json_lines
+from shared.json_values import Json
+from shared.jsonlines import to_json_lines
 from shared.personal import NONE, PersonalData
 from shared.postgres.catalogue import Column, Description
 from shared.postgres.credentials import Credentials

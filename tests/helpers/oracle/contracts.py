@@ -16,7 +16,8 @@ from jsonschema.validators import extend
 from local.totesys.added_tables import examples
 from shared.contracts import schema
 from shared.contracts.contract import FRAME, load
-from shared.jsonlines import Json, to_json_lines
+from shared.json_values import Json
+from shared.jsonlines import to_json_lines
 from shared.postgres.catalogue import Column
 from shared.tables import Table
 from tools.contract import DATE, EMAIL

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from shared.jsonlines import Json, to_json_lines
+from shared.json_values import Json
+from shared.jsonlines import to_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
