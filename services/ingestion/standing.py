@@ -114,7 +114,8 @@ def take_standings(
         hash_key: the key of the hashes that land in place of personal data, if there is one.
         failing: a context that keeps the failure of a table, which is then left out.
     """
-    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS + 1) as pool:
+        survey = pool.submit(_read_survey_or_none, tables, connection)  # which takes longest
         positions = {each: pool.submit(get_position, each, bucket) for each in tables}
         states = {
             each: pool.submit(get_change_state, each, bucket)
@@ -122,7 +123,7 @@ def take_standings(
             if each.name not in without_changes
         }
         compared = pool.submit(_get_compared_or_none, bucket) if states else None
-        seen = _read_survey_or_none(tables, connection)
+    seen = survey.result()
     _warn_of_no_versions(states, seen)
     standings = []
     for table in tables:

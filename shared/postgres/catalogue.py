@@ -35,10 +35,11 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), base.typname, base.typca
 FROM pg_attribute AS a
 CROSS JOIN LATERAL (
     WITH RECURSIVE types AS (
-        SELECT * FROM pg_type WHERE oid = a.atttypid
+        SELECT typname, typcategory, typtype, typbasetype FROM pg_type WHERE oid = a.atttypid
         UNION ALL
-        SELECT inner_type.* FROM types JOIN pg_type AS inner_type
-            ON types.typtype = 'd' AND inner_type.oid = types.typbasetype
+        SELECT inside.typname, inside.typcategory, inside.typtype, inside.typbasetype
+        FROM types JOIN pg_type AS inside
+            ON types.typtype = 'd' AND inside.oid = types.typbasetype
     )
     SELECT typname, typcategory FROM types WHERE typtype <> 'd'
 ) AS base

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # which may be a copy; and with the table's file, because ALTER TABLE may rewrite every row into
 # another file, uncounted.
 # The highest ids are read outside the subquery: tables may be called like the names inside it.
+# Most of what it takes is to fill the caches of a fresh session. So it calls a function instead of
+# reading the wide view above it, and reads columns by a subquery for each table, not by a join.
 _SURVEY = """
 SELECT seen.*, {proof}{highest} FROM (WITH RECURSIVE asked AS (
     SELECT number, to_regclass(name)::oid AS oid
@@ -57,7 +59,7 @@ SELECT seen.*, {proof}{highest} FROM (WITH RECURSIVE asked AS (
 SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp()))::bigint,
     concat_ws(' ', (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver), here.oid),
     concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),
-        (SELECT extract(epoch FROM stats_reset) FROM pg_stat_database WHERE datid = here.oid)),
+        extract(epoch FROM pg_stat_get_db_stat_reset_time(here.oid))),
     (SELECT json_agg(oid::bigint ORDER BY number)::text FROM asked),
     (SELECT json_agg(json_build_array(counters, on_heap) ORDER BY number)::text FROM (
         SELECT number, string_agg(concat_ws('/', oid, pg_relation_filenode(oid),
@@ -65,14 +67,13 @@ SELECT pg_current_snapshot()::text, floor(extract(epoch FROM statement_timestamp
             pg_stat_get_tuples_deleted(oid)), ' ' ORDER BY oid) AS counters,
             bool_and(relkind = 'p' OR relam = {heap}) AS on_heap
         FROM family LEFT JOIN pg_class USING (oid) GROUP BY number) AS writes),
-    (SELECT json_agg(columns ORDER BY number)::text FROM (
-        SELECT number, json_agg(json_build_array(
+    (SELECT json_agg((
+        SELECT json_agg(json_build_array(
             attname, format_type(atttypid, atttypmod), NOT attnotnull,
-            CASE WHEN attgenerated = 'v' THEN pg_get_expr(adbin, adrelid) END) ORDER BY attnum
-        ) FILTER (WHERE attnum > 0 AND NOT attisdropped) AS columns
-        FROM asked LEFT JOIN pg_attribute ON attrelid = asked.oid
-            LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        GROUP BY number) AS declared),
+            CASE WHEN attgenerated = 'v' THEN (SELECT pg_get_expr(adbin, adrelid)
+                FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum) END) ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = asked.oid AND attnum > 0 AND NOT attisdropped
+    ) ORDER BY number)::text FROM asked),
     (SELECT json_agg(json_build_array(number, typrelid::text, attname, type_name)
             ORDER BY typrelid, attnum)::text
         FROM consisting CROSS JOIN LATERAL (
