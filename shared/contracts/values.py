@@ -13,6 +13,7 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from shared.contracts.schema import BOUNDS, TIMESTAMP, TIMESTAMP_UTC, fault, rules, types
@@ -20,7 +21,7 @@ from shared.json_values import to_json
 from shared.jsonlines import to_json_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from shared.contracts.schema import Schema
 
@@ -58,14 +59,21 @@ def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
 
 
 def _extremes(column: pd.Series[Any]) -> list[Any]:
-    if column.hasnans:
-        nulls = column.isna()
-        return [None, *(_extremes(column[~nulls]) if not nulls.all() else ())]
+    """Return the least and the greatest of integers or timestamps, as they land; null if one is."""
     if column.dtype.kind == "M":
-        ends = column.iat[int(column.argmin())], column.iat[int(column.argmax())]
-        return [json.loads(to_json(end)) for end in ends]
-    numbers = column.to_numpy()
-    return [Decimal(int(numbers.min())), Decimal(int(numbers.max()))]
+        moments = column.to_numpy("datetime64[us]")
+        known = moments[~np.isnat(moments)]
+        zone = getattr(column.dtype, "tz", None)
+        ends = [json.loads(to_json(pd.Timestamp(each, tz=zone))) for each in _ends(known)]
+    else:
+        plain = isinstance(column.dtype, np.dtype)  # without NULLs
+        known = (column if plain else column.dropna()).to_numpy()
+        ends = [Decimal(int(each)) for each in _ends(known)]
+    return [*ends, None] if len(known) < len(column) else ends
+
+
+def _ends(values: np.ndarray[Any, Any]) -> Sequence[Any]:
+    return (values.min(), values.max()) if len(values) else ()
 
 
 def _sample_of_objects(
