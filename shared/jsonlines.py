@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shared.json_values import to_json_each
+from shared.json_values import to_json, to_json_each
 from shared.lines import Lines
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _MOST_ZEROS = 32  # in a field: to delete one takes as long as to copy some fields
 _FIRST_ROWS, _GROWTH, _GROUP_ROWS, _GROUP_BYTES = 10, 8, 4_000, 1_000_000
+_FEW_VALUES = 500  # of a group: if its rows are so few, its values may be long
 
 # JSON allows these unescaped, but readers that split text into lines (str.splitlines) split there.
 _LINE_BREAKS = {
@@ -108,8 +109,8 @@ def _group(columns: Sequence[Fields], rows: slice) -> bytes:
             short.append(field)
     pieces.append(_records([*short, b"}\n"], count))
     text = _joined(pieces).replace(b"\0", b"")
-    if not text.isascii():
-        for character, escape in _LINE_BREAKS.items():
+    for character, escape in _LINE_BREAKS.items():
+        if all(byte in text for byte in character):  # to look for one byte takes next to no time
             text = text.replace(character, escape)
     return text
 
@@ -231,6 +232,8 @@ def _divided(integers: Array, by: int) -> tuple[Array, Array]:
 
 def _objects(start: str, values: list[Any]) -> list[bytes]:
     try:
+        if len(values) < _FEW_VALUES:
+            return [f"{start}{to_json(value)}".encode() for value in values]
         text = to_json_each(values)
     except KeyError as unknown:
         raise TypeError(
