@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks import ahead, cost, growth, loading, nights, race, ticks, workers
+from benchmarks import ahead, cost, growth, loading, long_rows, nights, race, ticks, workers
 from benchmarks.cost import RESULTS
 from benchmarks.stage import show
 from local.charts import draw_columns, draw_lines, new_figure, set_title, to_svg
@@ -46,6 +46,7 @@ def main() -> None:
         "race": race.measure(),
         "loading": workers.measure(),
         "read_ahead": ahead.measure(),
+        "long_rows": long_rows.measure(),
         "growth": growth.measure(),
         "nights": nights.measure(),
         "ticks": ticks.measure(),
@@ -57,6 +58,7 @@ def main() -> None:
         *ticks.rows(found["ticks"]),
         *nights.rows(found["nights"]),
         *ahead.rows(found["read_ahead"]),
+        *long_rows.rows(found["long_rows"]),
         *growth.rows(found["growth"]),
         *workers.rows(found["loading"]),
         *cost.rows(found, memory),
