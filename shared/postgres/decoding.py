@@ -113,12 +113,18 @@ def floats(text: str | None) -> Any:
     return np.array(values, np.float64)
 
 
-def separated(text: str | None) -> Any:
-    """Return texts that a separator parts, as categories if they are repeated; there is no NULL."""
-    found = repeated(text or "", "\x1f", str)
+def separated(text: str | None, null: str | None = None) -> Any:
+    """Return texts that a separator parts, as categories if they are repeated.
+
+    Args:
+        text: of all of them.
+        null: what stands for a NULL; without it there is none.
+    """
+    found = repeated(text or "", "\x1f", lambda each: None if each == null else each)
     if found is not None:
         return found
-    return _objects([] if text is None else text.split("\x1f"))
+    texts = [] if text is None else text.split("\x1f")
+    return _objects([None if each == null else each for each in texts] if null else texts)
 
 
 def texts(array: str | None) -> pd.Series[Any]:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from shared.jsonlines import to_json_lines
@@ -32,6 +32,20 @@ def test_texts(values):
     assert list(column) == many(values)
     longest = max(len(value.encode()) for value in values)
     assert isinstance(column, pd.Categorical) == (longest <= 16)
+
+
+@given(st.lists(st.none() | texts, min_size=1, max_size=20))
+@example([None])
+@example(["", None])
+@example(["1234567890123456", None])
+@example(["12345678901234567", None])
+def test_texts_and_nulls(values):
+    assume("\x1e" not in values)
+    text = "\x1f".join("\x1e" if value is None else value for value in many(values))
+    found = pd.DataFrame({"x": separated(text, "\x1e")})
+    assert plain(found)["x"].tolist() == many(values)
+    longest = max(len((value or "").encode()) for value in values)
+    assert isinstance(found["x"].dtype, pd.CategoricalDtype) == (longest <= 16)
 
 
 @given(st.lists(st.none() | prices, min_size=1, max_size=20))

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 SCHEMA = r"""
-CREATE TYPE "mo od" AS ENUM ('', 'glad', 'NULL', 'it''s', 'a "b"', 'a,b', E'new\nline', '\', '😀');
+CREATE TYPE "mo od" AS ENUM (
+    '', 'glad', 'NULL', 'it''s', 'a "b"', 'a,b', E'new\nline', '\', '😀', E'\x1e', E'\x1f'
+);
 CREATE TYPE json_ AS ENUM ('no', 'json');
 CREATE TYPE pair AS (number numeric, "no te" text, moment timestamptz, flags boolean[]);
 CREATE TYPE textrange AS RANGE (subtype = text);
@@ -242,7 +244,9 @@ _AS_JSON = "to_json({c}) #>> '{{}}'"  # the text of a char(n) has its blanks the
 _INTEGER = PgType("integer", _number(-(2**31), 2**31 - 1), "number")
 _counts = _number(-999_999_999, 2**31 - 1)
 _floats = st.floats().map(str)
-_enums = st.sampled_from(["", "glad", "NULL", "it's", 'a "b"', "a,b", "new\nline", "\\", "😀"])
+_enums = st.sampled_from(
+    ["", "glad", "NULL", "it's", 'a "b"', "a,b", "new\nline", "\\", "😀", "\x1e", "\x1f"]
+)
 _composites = _composite(_numerics, texts, _instants, st.sampled_from(["{t,f,NULL}", "{}"]))
 _addresses = st.builds(
     "{}/{}".format,

@@ -91,7 +91,10 @@ _MOMENTS = [
 ]
 _FLOATS = ["NaN", "Infinity", "-Infinity", "-0", "0.1", "1e-45", "3.4028235e+38"]
 _LINE_ENDS = [f"a{end}b" for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"]
-_SEPARATORS = ["a\x1fb", "\x1f", "a\x7fb", "\x7f", "\x7f\x7f", ",", "a,b", '"', "\\", "", " a "]
+_SEPARATORS = [
+    *("a\x1fb", "\x1f", "\x1e", "\x1e\x1f", "a\x7fb", "\x7f", "\x7f\x7f"),
+    *(",", "a,b", '"', "\\", "", " a "),
+]
 _BYTES = [f"\\x{'fbff00' * length}" for length in (0, 1, 18, 19, 20, 33, 34, 1000)]
 EDGES = {
     "bytea": [*_BYTES, f"\\x{'00' * 100}"],
@@ -108,7 +111,7 @@ EDGES = {
     "interval": [*infinities(17), "-1 year -2 mons +3 days -04:05:06.789"],
     "text": [*_LINE_ENDS, *_SEPARATORS],
     "character(5)": ["", "a", "a\x1fb", "a\u2028b"],
-    '"mo od"': ["", "new\nline", "\\", "NULL"],
+    '"mo od"': ["", "new\nline", "\\", "NULL", "\x1e", "\x1f"],
     "json": ["[1,\r2]", "[1,\r\n2]", '"a\u2028b"', '{"a": 1, "a": 1.10}', "1e400", "null"],
     "jsonb": ['"a\u2028b"', '"a\\r\\nb"', "1e400", "-0", "null", '{"b": 3.10}'],
     "text[]": ['{"a\u2028b","c\nd"}', '{NULL,"NULL"}', "{}", "[2:3]={x,y}"],
@@ -159,7 +162,24 @@ def test_the_edges_of_types_in_many_rows(writer, reader):
         table.drop(writer)
 
 
-@pytest.mark.parametrize("separator", ["\x1f", "\x7f", ","], ids=ascii)
+@pytest.mark.parametrize("type_", ["text", "name", '"mo od"', "uuid"])
+def test_nulls_among_repeated_values(type_, writer, reader):
+    values = {"uuid": [f"{n}" * 32 for n in range(9)], '"mo od"': ["", "a,b", "NULL", "new\nline"]}
+    some = [None, *values.get(type_, ["", "a", "\x1d", "\x1e\x1e", "'"])]
+    rows = [(some[n % len(some)],) for n in range(1000)]
+    column = Column("value", next(each for each in TYPES if each.name == type_), True)
+    table = Table("repeated", [column], rows)
+    table.create(writer)
+    try:
+        table.insert(writer)
+        batch = read_new_rows(our.Table("repeated"), 0, reader, 10_000)
+        assert_lines_hold(to_json_lines(batch.rows), table, table.says(writer))
+        assert (batch.rows["value"].dtype == "category") == (type_ != "uuid")
+    finally:
+        table.drop(writer)
+
+
+@pytest.mark.parametrize("separator", ["\x1f", "\x1e", "\x7f", ","], ids=ascii)
 @pytest.mark.parametrize("name", ["text", "character varying", "name"])
 def test_a_null_and_a_value_with_a_separator_are_not_two_values(name, separator, writer, reader):
     """Whoever splits at it finds as many values as there are rows."""
