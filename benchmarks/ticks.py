@@ -213,12 +213,12 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         f"{cold_['usual'] / cold_['tick']:.2f} ({cold_['usual']:.0f} ms)",
         "<= 3",
     )
-    yield "idle tick, warm, S3 stubbed", f"{stubbed['idle']:.0f} ms", "< 25 ms"
+    yield "idle tick, warm, S3 stubbed", f"{stubbed['idle']:.0f} ms", "< 20 ms"
     yield "idle tick, warm, with boto3's work", f"{warm_['idle']:.0f} ms", ""
     yield (
         "usual tick (35 rows, 4 tables), of the idle one, S3 stubbed",
         f"{stubbed['usual'] / stubbed['idle']:.1f} ({stubbed['usual']:.0f} ms)",
-        "<= 4",
+        "<= 3",
     )
     yield (
         "usual tick, of the idle one, with boto3's work",
