@@ -59,7 +59,7 @@ def _sample(column: pd.Series[Any], schema: Schema) -> Iterable[Any] | None:
 
 
 def _extremes(column: pd.Series[Any]) -> list[Any]:
-    """Return the least and the greatest of integers or timestamps, as they land; null if one is."""
+    """Return the ends of integers or timestamps as they land, and null if there is a NULL."""
     if column.dtype.kind == "M":
         moments = column.to_numpy("datetime64[us]")
         known = moments[~np.isnat(moments)]
