@@ -118,6 +118,7 @@ class Server:
             database=dbname,
             # Else pg8000 reads all certificates of the system: 20 ms a connection.
             ssl_context=False,
+            startup_params={"client_encoding": "UTF8"},  # as the service's, see session.py
         )
 
     @property

@@ -114,7 +114,7 @@ def take_standings(
         hash_key: the key of the hashes that land in place of personal data, if there is one.
         failing: a context that keeps the failure of a table, which is then left out.
     """
-    with ThreadPoolExecutor(PARALLEL_READS + 1) as pool:
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
         survey = pool.submit(_read_survey_or_none, tables, connection)  # which takes longest
         positions = {each: pool.submit(get_position, each, bucket) for each in tables}
         states = {

@@ -150,7 +150,7 @@ def _kind(column: Column) -> _Kind:
     if column.category == "A":
         return _ARRAY
     if column.category == "E":  # users' types may have any name
-        return _LABEL
+        return _SHORT
     if column.category in "CR":  # composite, range
         return _SPELLED
     scale = _short_scale(column.type_name)
@@ -229,7 +229,7 @@ def _packed(send: str, dtype: str, decode: Callable[[Array, Array], Any]) -> _Ki
 _SHORT_DIGITS = 40
 _SHORT_TYPES = (
     *("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "macaddr", "macaddr8"),
-    *("money", "oid", "xid", "xid8"),
+    *("money", "oid", "xid", "xid8", "name"),
 )
 # The quick codecs of text write a NULL, or what is too long, as a separator, which counts as two
 # values. So the count is too high wherever there is one, whatever separators the other values
@@ -238,34 +238,35 @@ _SHORT_TYPES = (
 _or_null = partial(decoding.separated, null="\x1e")
 _SHORT = _Kind(
     quick=_Codec(r"string_agg(coalesce({c}::text, E'\x1f'), E'\x1f')", decoding.separated),
-    nullable=_Codec(r"string_agg(coalesce({c}::text, E'\x1e'), E'\x1f')", _or_null),
-    careful=_Codec("json_agg({c}::text)::text", decoding.texts),
-)
-_LABEL = _SHORT._replace(
     nullable=_Codec(
         r"string_agg(CASE {c}::text WHEN E'\x1e' THEN E'\x1f' ELSE coalesce({c}::text, E'\x1e') "
         r"END, E'\x1f')",
         _or_null,
-    )
+    ),
+    careful=_Codec("json_agg({c}::text)::text", decoding.texts),
 )
+# Each is cast, because users' operators and functions may come first for varchar and for domains,
+# and has no collation, because control characters count for nothing in some.
 _TEXT = _Kind(
     quick=_Codec(
-        r"string_agg(CASE WHEN octet_length({c}) <= {longest} THEN {c}::text ELSE E'\x1f' END, "
-        r"E'\x1f')",
+        r"string_agg(CASE WHEN octet_length({c}::text) <= {longest} THEN {c}::text "
+        r"ELSE E'\x1f' END, E'\x1f')",
         decoding.separated,
     ),
     nullable=_Codec(
-        r"string_agg(CASE WHEN {c} IS NULL THEN E'\x1e' WHEN octet_length({c}) <= {longest} "
-        r"AND {c} <> E'\x1e' THEN {c}::text ELSE E'\x1f' END, E'\x1f')",
+        r"string_agg(CASE WHEN {c} IS NULL THEN E'\x1e' "
+        r"""WHEN octet_length({c}::text) <= {longest} AND {c}::text COLLATE "C" <> E'\x1e' """
+        r"THEN {c}::text ELSE E'\x1f' END, E'\x1f')",
         _or_null,
     ),
     # For the server and for us this is several times as fast as an array, if the texts are long.
+    # The lengths are those of what arrives, whatever the encoding of the database is.
     careful=_Codec(
-        "encode(string_agg(int4send(coalesce(octet_length({c}), -1)), ''), 'hex') || ':' "
-        "|| coalesce(string_agg({c}::text, ''), '')",
+        "encode(string_agg(int4send(coalesce(octet_length(convert_to({c}::text, 'UTF8')), -1)), "
+        "''), 'hex') || ':' || coalesce(string_agg({c}::text, ''), '')",
         decoding.texts_by_length,
     ),
-    length="octet_length({c})",
+    length="octet_length({c}::text)",
 )
 _SPELLED = _TEXT._replace(rendering="{c}::text")
 # json_agg({c}) keeps the trailing blanks of a char(n), which {c}::text would strip.
@@ -296,5 +297,4 @@ _KINDS = {
     "jsonb": _JSON,
     "bytea": _long(r"replace(encode({c}, 'base64'), E'\n', '')", "(octet_length({c}) / 3 + 1) * 4"),
     **dict.fromkeys(_SHORT_TYPES, _SHORT),
-    "name": _LABEL,
 }

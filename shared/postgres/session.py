@@ -164,6 +164,8 @@ def connect(credentials: Credentials, ca_file: Path, statement_timeout_seconds: 
                 sock=opened,
                 ssl_context=tls,
                 application_name="totesys-ingestion",
+                # By default it is the database's, and pg8000 does not know each of them.
+                startup_params={"client_encoding": "UTF8"},
             )
             _set_up(connection, place, statement_timeout_seconds)
         except ssl.SSLEOFError:

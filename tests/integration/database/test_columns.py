@@ -6,6 +6,7 @@ import hmac
 import json
 import uuid
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,6 +20,8 @@ from shared.jsonlines import to_json_lines
 from shared.personal import PersonalData
 from shared.postgres import reader as reader_module
 from shared.postgres import statement
+from shared.postgres.credentials import Credentials
+from shared.postgres.session import connect
 from tests.helpers.oracle import landed
 from tests.helpers.servers import infinities, since
 from tests.helpers.writers.pg_tables import Column, Table, assert_lines_hold, tables
@@ -222,6 +225,60 @@ def test_the_session_changes_nothing(writer, reader, table):
 def test_nor_does_its_encoding(server, dbname, writer, table, encoding):
     with closing(server.connect(dbname, "reader")) as reader:
         check(table, writer, reader, f"SET client_encoding = '{encoding}'")
+
+
+@pytest.fixture(params=["LATIN1", "WIN1252", "EUC_JP", "EUC_TW", "SQL_ASCII"])
+def encoded(request, server):
+    """The name of a database in another encoding than UTF-8."""
+    name, encoding = f"in {request.param}", request.param
+    with closing(server.connect()) as admin:
+        admin.run(
+            f"CREATE DATABASE {identifier(name)} TEMPLATE template0 "
+            f"ENCODING '{encoding}' LOCALE 'C'"
+        )
+    yield name
+    server.drop_database(name)
+
+
+@pytest.mark.parametrize("nullable", [False, True], ids=["not null", "nullable"])
+@pytest.mark.parametrize("odd", ["a\x1fb", "\x1e", "plain"], ids=ascii)
+def test_nor_does_the_encoding_of_the_database(server, encoded, odd, nullable):
+    """Texts that can't be told apart by a letter are cut by their lengths."""
+    types = [each for each in TYPES if each.name in {"text", "character varying", "name"}]
+    columns = [Column(f"a {type_.name}", type_, nullable) for type_ in types]
+    texts = ["§§", odd, "", "§a", "abc", *[None] * nullable]  # which each of these encodings has
+    table = Table("encoded", columns, [(text,) * len(types) for text in texts])
+    credentials = Credentials.from_secret("", json.dumps(server.secret(encoded)))
+    with (
+        closing(server.connect(encoded)) as writer,
+        closing(connect(credentials, Path(), 60)) as reader,
+    ):
+        writer.run("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reader")
+        check(table, writer, reader)
+
+
+@pytest.mark.parametrize(
+    ("type_", "operator"),
+    [
+        ("varchar(9)", "varchar, RIGHTARG = int"),
+        ("varchar(9)", "varchar, RIGHTARG = varchar"),
+        ("label", "label, RIGHTARG = label"),
+    ],
+)
+def test_nor_do_operators_and_functions_of_users(type_, operator, database):
+    """They are found before PostgreSQL's own where they fit better."""
+    arguments = operator.replace(" RIGHTARG =", "")
+    writer, reader = database.connect(), database.connect("reader")
+    for sql in (
+        "CREATE DOMAIN label AS text",
+        f"CREATE FUNCTION yes({arguments}) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        f"CREATE OPERATOR <> (LEFTARG = {operator}, FUNCTION = yes)",
+        "CREATE FUNCTION octet_length(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        f"CREATE TABLE thing (thing_id serial PRIMARY KEY, name {type_})",
+        r"INSERT INTO thing (name) VALUES ('a'), (E'\x1e'), (NULL), ('')",
+    ):
+        writer.run(sql)
+    assert get_table_data("thing", 0, reader, 10)["name"].tolist() == ["a", "\x1e", None, ""]
 
 
 KEY = b"a key of the hashes, long enough"
