@@ -115,7 +115,6 @@ def take_standings(
         failing: a context that keeps the failure of a table, which is then left out.
     """
     with ThreadPoolExecutor(PARALLEL_READS) as pool:
-        survey = pool.submit(_read_survey_or_none, tables, connection)  # which takes longest
         positions = {each: pool.submit(get_position, each, bucket) for each in tables}
         states = {
             each: pool.submit(get_change_state, each, bucket)
@@ -123,7 +122,7 @@ def take_standings(
             if each.name not in without_changes
         }
         compared = pool.submit(_get_compared_or_none, bucket) if states else None
-    seen = survey.result()
+        seen = _read_survey_or_none(tables, connection)
     _warn_of_no_versions(states, seen)
     standings = []
     for table in tables:

@@ -117,11 +117,16 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
 
 
-def at(number, fault):
-    """Return a choice of faults: this one for the request of that number; and the requests made."""
+def at(number, fault, methods=()):
+    """Return a choice of faults: this one for the request of that number; and the requests made.
+
+    Only requests of these methods count, if some are named.
+    """
     requests = []
 
     def choose(request):
+        if methods and request.method not in methods:
+            return None
         requests.append(request)
         return fault if len(requests) == number + 1 else None
 
@@ -137,9 +142,9 @@ def puts(requests):
     return [number for number, request in enumerate(requests) if request.startswith("PUT")]
 
 
-def fails(place, proxy, number, fault):
+def fails(place, proxy, number, fault, methods=()):
     """Let a fault happen to one request of a run; return the table's error."""
-    choose, _ = at(number, fault)
+    choose, _ = at(number, fault, methods)
     with pytest.raises(IngestionError) as failure:
         run(place, proxy, choose, read_timeout=0.3)
     [error] = failure.value.failures.values()
@@ -306,9 +311,9 @@ def test_latest_json_keeps_up_after_a_write_that_was_applied_and_failed(place, p
 )
 def test_a_put_that_arrives_after_the_next_run_is_refused(situation, proxy, request):
     place = request.getfixturevalue(situation)
-    for number in puts(REQUESTS[situation]):
+    for number, _ in enumerate(puts(REQUESTS[situation])):
         attempt = place.again()
-        fails(attempt, proxy, number, faults.held)
+        fails(attempt, proxy, number, faults.held, {"PUT"})
         attempt.execute(INSERT)
         attempt.run()
         attempt.check()
