@@ -311,7 +311,7 @@ def test_latest_json_keeps_up_after_a_write_that_was_applied_and_failed(place, p
 )
 def test_a_put_that_arrives_after_the_next_run_is_refused(situation, proxy, request):
     place = request.getfixturevalue(situation)
-    for number, _ in enumerate(puts(REQUESTS[situation])):
+    for number in range(len(puts(REQUESTS[situation]))):
         attempt = place.again()
         fails(attempt, proxy, number, faults.held, {"PUT"})
         attempt.execute(INSERT)
